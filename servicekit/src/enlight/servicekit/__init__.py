@@ -1,0 +1,1 @@
+"""What every service shares: errors, settings, logs, HTTP skeleton, supervised processes, pictures, object stores."""

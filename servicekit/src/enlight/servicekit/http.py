@@ -1,0 +1,220 @@
+"""The skeleton of every service's HTTP application: what all of them answer, check, log and count alike."""
+
+from __future__ import annotations
+
+import logging
+import re
+import select
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Response, g, jsonify, request
+from flask.json.provider import DefaultJSONProvider
+from flask_openapi.models.info import Info
+from flask_openapi.models.tag import Tag
+from flask_openapi.openapi import OpenAPI
+from pydantic import ValidationError
+
+from enlight.servicekit import strict_json
+from enlight.servicekit.errors import UnsupportedMediaType
+from enlight.servicekit.http_bodies import ServiceRequest, body_too_large
+from enlight.servicekit.http_docs import add_documentation
+from enlight.servicekit.http_errors import answer_error, invalid_field
+from enlight.servicekit.logs import current_request_id, log_context
+from enlight.servicekit.metrics import ServiceMetrics
+from enlight.servicekit.process import WorkerState
+from enlight.servicekit.schemas import ErrorBody, LiveBody, ReadyBody, ServiceInfo
+
+logger = logging.getLogger(__name__)
+
+MIB = 1 << 20
+QUIET_RULES = frozenset({"/live", "/ready", "/metrics"})
+"""Asked every few seconds by machines: not logged at level info."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What ``/ready`` answers: 200 for ``ready`` and ``busy``, 503 for ``starting`` and ``defunct``."""
+
+    state: str
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+def create_service_app(
+    *,
+    service: str,
+    version: str,
+    description: str,
+    readiness: Callable[[], Readiness],
+    default_body_limit_bytes: int,
+    body_limits: Mapping[str, int] | None = None,
+    metrics: ServiceMetrics | None = None,
+    error_fields: Mapping[str, object] | None = None,
+) -> OpenAPI:
+    """An application with the common routes; a service adds its own with ``@app.post("/train", ...)``.
+
+    ``body_limits`` maps a route's rule to its limit in bytes. ``error_fields`` is put into every error body besides
+    the common fields. Views contain no ``try``: they raise ServiceErrors, anything else is answered with 500.
+    """
+    app = OpenAPI(
+        "enlight.servicekit",
+        info=Info(title=service, version=version, description=description),
+        doc_ui=False,
+        validation_error_callback=_refuse_fields,
+        validation_error_model=ErrorBody,
+        responses=dict.fromkeys((400, 413, 415, 422, 500, 503), ErrorBody),
+        static_folder=None,
+        template_folder=None,
+    )
+    app.openapi_version = "3.1.0"  # nothing newer is used, and more tools read it than 3.2.0
+    app.request_class = ServiceRequest
+    app.json = ServiceJson(app)
+    app.url_map.merge_slashes = False  # one URL per thing, and no redirect built from a Host header
+    app.extensions["metrics"] = metrics or ServiceMetrics()
+    _add_request_checks(app, default_body_limit_bytes, body_limits or {})
+    _add_observation(app, app.extensions["metrics"])
+    app.register_error_handler(Exception, lambda error: answer_error(error, error_fields or {}))
+    _add_common_routes(app, service, version, readiness, app.extensions["metrics"])
+    add_documentation(app)
+    return app
+
+
+def client_gone(environ: Mapping[str, Any]) -> bool:
+    """True when the client closed its side of the connection; for work that is dropped when nobody waits for it.
+
+    ``environ`` is ``flask.request.environ``. Under another server than gunicorn the answer is always False.
+    """
+    client = environ.get("gunicorn.socket")
+    if not isinstance(client, socket.socket):
+        return False
+    if client.fileno() < 0:
+        return True
+    poll = select.poll()
+    # POLLRDHUP sees a close behind data that nobody read, and through TLS, where peeking at the socket cannot.
+    poll.register(client, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+class ServiceJson(DefaultJSONProvider):
+    """Strict JSON in, and out: NaN is a bug here, not a token."""
+
+    sort_keys = False
+    compact = True
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:  # noqa: ANN401 — any JSON
+        """JSON text."""
+        return super().dumps(obj, allow_nan=False, **kwargs)
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:  # noqa: ANN401 — any JSON
+        """The value of a JSON text. Raises InvalidRequest."""
+        return strict_json.loads(s)
+
+
+def _refuse_fields(error: ValidationError) -> None:
+    raise invalid_field(error)
+
+
+def _add_request_checks(app: OpenAPI, default_limit_bytes: int, limits: Mapping[str, int]) -> None:
+    @app.before_request
+    def check_request() -> None:
+        given_id = request.headers.get("X-Request-ID", "")
+        request_id = given_id if _REQUEST_ID.fullmatch(given_id) else uuid.uuid4().hex
+        g.log_context = log_context(request_id=request_id)
+        g.log_context.__enter__()
+        g.request_id = request_id
+        g.started_s = time.monotonic()
+        rule = request.url_rule.rule if request.url_rule else ""
+        limit_bytes = limits.get(rule, default_limit_bytes)
+        request.max_content_length = limit_bytes
+        if request.content_length is not None and request.content_length > limit_bytes:
+            raise body_too_large(limit_bytes)
+        encoding = request.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+
+    @app.teardown_request
+    def leave_log_context(error: BaseException | None) -> None:
+        if context := g.pop("log_context", None):
+            context.__exit__(None, None, None)
+
+
+def _add_observation(app: OpenAPI, metrics: ServiceMetrics) -> None:
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["X-Request-ID"] = current_request_id()
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        rule = request.url_rule.rule if request.url_rule else None
+        observed = {
+            "method": request.method[:20],
+            "rule": rule or request.path[:200],
+            "status": response.status_code,
+            "request_bytes": request.content_length,
+            "request_id": g.request_id,
+        }
+        if "error_code" in g:
+            observed["error_code"] = g.error_code
+        started_s = g.started_s
+        method = request.method
+
+        def observe() -> None:
+            duration_s = time.monotonic() - started_s
+            metrics.observe_request(method, rule, response.status_code, duration_s)
+            level = logging.DEBUG if rule in QUIET_RULES else logging.INFO
+            extra = {**observed, "duration_s": round(duration_s, 4), "bytes": response.content_length}
+            logger.log(level, "%s %s %d", observed["method"], observed["rule"], response.status_code, extra=extra)
+
+        if response.is_streamed:
+            response.call_on_close(observe)
+        else:
+            observe()
+        return response
+
+
+def _add_common_routes(
+    app: OpenAPI, service: str, version: str, readiness: Callable[[], Readiness], metrics: ServiceMetrics
+) -> None:
+    common: list[Tag | dict[str, Any]] = [Tag(name="service", description="What every service of the suite answers.")]
+    hostname = socket.gethostname()
+
+    @app.get("/", tags=common, summary="Which service this is", responses={200: ServiceInfo})
+    def index() -> Response:
+        return jsonify(
+            {
+                "message": f"{service} is running.",
+                "service": service,
+                "version": version,
+                "hostname": hostname,
+                "docs": "/docs",
+            }
+        )
+
+    @app.get("/live", tags=common, summary="The process answers", responses={200: LiveBody})
+    def live() -> Response:
+        return jsonify({"status": "live"})
+
+    @app.get("/ready", tags=common, summary="Whether requests are welcome", responses={200: ReadyBody, 503: ReadyBody})
+    def ready() -> Response:
+        now = readiness()
+        response = jsonify({"state": now.state, "details": dict(now.details)})
+        response.status_code = 200 if now.state in (WorkerState.READY, WorkerState.BUSY) else 503
+        return response
+
+    text = {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+    @app.get("/metrics", tags=common, summary="Prometheus metrics", responses={200: text})
+    def prometheus() -> Response:
+        return Response(metrics.text(), content_type=metrics.content_type)

@@ -1,0 +1,150 @@
+"""Request bodies: how much is read, for how long, and what counts as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+from flask import Request
+from werkzeug.utils import cached_property
+
+from enlight.servicekit.errors import (
+    BodyTooLarge,
+    ClientGone,
+    InvalidField,
+    InvalidRequest,
+    UnsupportedMediaType,
+)
+from enlight.servicekit.strict_json import loads, to_text
+
+READ_BYTES = 1 << 20
+BODY_TIMEOUT_S = 30.0
+"""A body of which nothing arrives for this long is given up: a half-sent one must not hold a thread for ever."""
+
+
+def limit_text(limit_bytes: int) -> str:
+    """A limit in words: ``256 MiB``, ``1000 bytes``."""
+    mebibytes, rest = divmod(limit_bytes, 1 << 20)
+    return f"{mebibytes} MiB" if mebibytes and not rest else f"{limit_bytes} bytes"
+
+
+def body_too_large(limit_bytes: int) -> BodyTooLarge:
+    """The error of a body over its route's limit."""
+    return BodyTooLarge(
+        f"The body is larger than this route's limit of {limit_text(limit_bytes)}.",
+        details={"limit_bytes": limit_bytes},
+    )
+
+
+class BodyStream(io.RawIOBase):
+    """A request's body up to its limit. Werkzeug's own stream cuts a chunked body there without a word.
+
+    Reading raises BodyTooLarge past the limit, ClientGone when the body ends before its Content-Length, and
+    InvalidRequest when its chunks are malformed or nothing arrives for ``idle_timeout_s``.
+    """
+
+    def __init__(
+        self,
+        source: IO[bytes],
+        *,
+        limit_bytes: int,
+        length_bytes: int | None,
+        client: object,
+        idle_timeout_s: float = BODY_TIMEOUT_S,
+    ) -> None:
+        """``length_bytes``: None for a chunked body. ``client``: the socket behind ``source``, when there is one."""
+        self._source = source
+        self._limit_bytes = limit_bytes
+        self._end = limit_bytes + 1 if length_bytes is None else length_bytes
+        self._length_bytes = length_bytes
+        self._client = client if isinstance(client, socket.socket) else None
+        self._idle_timeout_s = idle_timeout_s
+        self._position = 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 — any writable buffer
+        """Reads what fits into ``buffer``."""
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        """The rest of the body."""
+        body = bytearray()
+        while data := self._read(READ_BYTES):
+            body += data
+        return bytes(body)
+
+    def _read(self, size: int) -> bytes:
+        size = min(size, self._end - self._position)
+        if size <= 0:
+            return b""
+        try:
+            with self._idle_limit():
+                data = self._source.read(size)
+        except TimeoutError as error:
+            raise InvalidRequest(f"Nothing of the body arrived for {self._idle_timeout_s:g} s.") from error
+        except OSError as error:
+            raise ClientGone("The client hung up within the body.") from error
+        except Exception as error:  # the server's parser has its own classes for malformed chunks
+            raise InvalidRequest("The body is not well-formed HTTP.") from error
+        self._position += len(data)
+        if self._position > self._limit_bytes:
+            raise body_too_large(self._limit_bytes)
+        if not data and self._length_bytes is not None:
+            raise ClientGone("The body ended before its Content-Length.")
+        return data
+
+    @contextlib.contextmanager
+    def _idle_limit(self) -> Iterator[None]:
+        if self._client is None:
+            yield
+            return
+        before_s = self._client.gettimeout()
+        self._client.settimeout(self._idle_timeout_s)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self._client.settimeout(before_s)
+
+
+class ServiceRequest(Request):
+    """A request whose body is read as the contract says, whoever asks for it."""
+
+    json_body: object = None
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """The body, limited."""
+        limit_bytes = self.max_content_length
+        assert limit_bytes is not None, "the app sets a limit for each request"
+        length_bytes = self.content_length
+        if length_bytes is None and "wsgi.input_terminated" not in self.environ:
+            return io.BytesIO()
+        client = self.environ.get("gunicorn.socket")
+        source = self.environ["wsgi.input"]
+        body = BodyStream(source, limit_bytes=limit_bytes, length_bytes=length_bytes, client=client)
+        return cast(IO[bytes], body)
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ANN401
+        """The body's JSON object. Never silent: flask-openapi asks for that, and would take any mistake for null.
+
+        Raises UnsupportedMediaType, InvalidRequest (not JSON), InvalidField (not an object).
+        """
+        if self.json_body is None:
+            if self.mimetype != "application/json":
+                given = self.mimetype[:100] or "no content type"
+                raise UnsupportedMediaType(f"Send JSON, with the content type application/json ({given} came).")
+            text = to_text(self.get_data(cache=False))  # not kept: a body may have hundreds of megabytes
+            value = loads(text)
+            if not isinstance(value, dict):
+                raise InvalidField.of("body", "must be a JSON object")
+            self.json_body = value
+        return self.json_body
