@@ -1,0 +1,62 @@
+"""Writes docs/settings.md, docs/api.md and .env.example from the code; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from api_page import api_page
+
+from enlight.dreambooth_api.settings import Settings as DreamboothApiSettings
+from enlight.servicekit.settings import ServiceSettings, env_example, settings_table
+
+ROOT = Path(__file__).resolve().parents[1]
+SERVICES: dict[str, type[ServiceSettings]] = {"dreambooth-api": DreamboothApiSettings}
+
+INTRODUCTION = """# Settings
+
+Each service reads its settings once, at start, from environment variables with its own prefix. A variable with the
+prefix that is not in its table (a misspelt one) stops the start and names the nearest that exists; so does a value out
+of range. Times are in seconds, sizes in bytes, as the names say. This page and [.env.example](../.env.example) are
+made from the classes by `make docs`; a test compares them.
+"""
+
+
+def pages() -> dict[Path, str]:
+    """What each document must hold."""
+    tables = []
+    examples = []
+    for service, settings in SERVICES.items():
+        rows = [
+            f"| `{row.name}` | {row.type} | {row.default} | {row.help} |".replace("  ", " ")
+            for row in settings_table(settings)
+        ]
+        header = f"\n## {service}\n\n| variable | type | default | meaning |\n| --- | --- | --- | --- |\n"
+        tables.append(header + "\n".join(rows) + "\n")
+        examples.append(env_example(settings))
+    return {
+        ROOT / "docs" / "api.md": api_page(),
+        ROOT / "docs" / "settings.md": INTRODUCTION + "".join(tables),
+        ROOT / ".env.example": "\n".join(examples),
+    }
+
+
+def main() -> int:
+    """Writes or compares; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say which document is not up to date")
+    check = parser.parse_args().check
+    stale = [path for path, text in pages().items() if not path.is_file() or path.read_text() != text]
+    if check:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not what the code says: run `make docs`")
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(pages()[path])
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

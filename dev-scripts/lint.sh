@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# ruff (style, likely bugs, format), mypy --strict, shellcheck.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy servicekit/src dreambooth-api/src models/src demo dev-scripts
+.venv/bin/mypy servicekit/tests dreambooth-api/tests models/tests e2e
+git ls-files -z '*.sh' .ci/run | xargs -0 .venv/bin/shellcheck
