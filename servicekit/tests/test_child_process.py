@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import signal
+import time
+from pathlib import Path
 
 import pytest
 from children import ENV
@@ -63,3 +65,62 @@ def test_it_can_be_killed_at_any_time_and_often() -> None:
 def test_an_argument_that_cannot_be_pickled_is_refused_before_anything_starts() -> None:
     with pytest.raises(Exception, match=r"pickle|local"):
         ChildProcess("children:worker", lambda: None, name="x", on_message=print, on_exit=lambda: None)
+
+
+def test_a_message_that_its_owner_cannot_handle_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    # Given an owner with a bug
+    def on_message(frame: Frame) -> None:
+        raise KeyError("bug")
+
+    child = ChildProcess("children:worker", None, name="worker", on_message=on_message, on_exit=lambda: None, env=ENV)
+
+    # When a message comes, then the child is ended instead of being listened to by nobody
+    child.start()
+    assert child.wait(10.0)
+    assert "KeyError" in caplog.text
+
+
+def test_it_ends_in_order_where_the_kernel_reaps_children() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        messages: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        child = start_child("worker", messages)
+        child.send(Frame(Kind.STOP))
+        assert child.wait(10.0)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_it_goes_first_when_memory_runs_out() -> None:
+    messages: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+    child = start_child("worker", messages)
+    messages.get(timeout=10)
+    ours = int(Path("/proc/self/oom_score_adj").read_text())
+    assert int(Path(f"/proc/{child.pid}/oom_score_adj").read_text()) > ours
+    child.kill()
+    assert child.wait(10.0)
+
+
+def test_its_end_is_told_after_its_last_message_however_slowly_that_is_handled() -> None:
+    # Given an owner that takes its time
+    told: list[Kind | None] = []
+
+    def on_message(frame: Frame) -> None:
+        time.sleep(0.2)
+        told.append(frame.kind)
+
+    # When a child says two things and ends
+    child = ChildProcess(
+        "children:job_double",
+        1,
+        name="job",
+        on_message=on_message,
+        on_exit=lambda: told.append(None),
+        env=ENV,
+        job=True,
+    )
+    child.start()
+
+    # Then the owner hears all of them, and then of the end
+    assert child.wait(10.0)
+    assert told == [Kind.PROGRESS, Kind.RESULT, None]

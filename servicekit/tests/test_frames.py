@@ -59,3 +59,13 @@ def test_payloads() -> None:
     wire = WireError("not_found", "No.")
     assert error_frame(3, wire) == Frame(Kind.FAIL, 3, pack(wire))
     assert error_frame(3, wire).payload() == wire
+
+
+@pytest.mark.parametrize("noise", [b"", b"\xff" * 9, b"short", b"x" * 100])
+def test_what_is_no_frame_is_like_a_closed_connection(noise: bytes) -> None:
+    one, other = connected()
+    one._connection.send_bytes(noise)
+    with pytest.raises(OSError, match=r"frame|message length"):
+        other.receive()
+    one.close()
+    other.close()

@@ -111,9 +111,7 @@ def within(limit_s: float) -> Iterator[None]:
     ],
     ids=["black-hole", "reset", "503", "429"],
 )
-def test_a_dead_bucket_is_reported_in_time(
-    server: FakeGcs, store: GcsStore, tmp_path: Path, fault: Fault
-) -> None:
+def test_a_dead_bucket_is_reported_in_time(server: FakeGcs, store: GcsStore, tmp_path: Path, fault: Fault) -> None:
     # Given a bucket that answers nothing, or only errors
     server.proxy.inject(replace(fault))
     # When it is called, then the caller knows within the limits it set
@@ -121,17 +119,13 @@ def test_a_dead_bucket_is_reported_in_time(
 
 
 def test_a_closed_port_is_reported_in_time(tmp_path: Path) -> None:
-    store = GcsStore(
-        "modelids", timeout_s=TIMEOUT_S, retry_total_s=RETRY_TOTAL_S, endpoint="http://127.0.0.1:9"
-    )
+    store = GcsStore("modelids", timeout_s=TIMEOUT_S, retry_total_s=RETRY_TOTAL_S, endpoint="http://127.0.0.1:9")
     assert_all_unavailable(store, tmp_path / "file")
 
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", [Fault(status=503), Fault(reset=True)], ids=["503", "reset"])
-def test_a_short_failure_is_repeated(
-    server: FakeGcs, store: GcsStore, tmp_path: Path, call: str, fault: Fault
-) -> None:
+def test_a_short_failure_is_repeated(server: FakeGcs, store: GcsStore, tmp_path: Path, call: str, fault: Fault) -> None:
     server.proxy.inject(replace(fault))
     with within(LIMIT_S):
         calls(store, tmp_path / "file")[call]()
@@ -140,18 +134,14 @@ def test_a_short_failure_is_repeated(
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("status", [401, 403, 400])
-def test_a_refusal_is_not_repeated(
-    server: FakeGcs, store: GcsStore, tmp_path: Path, call: str, status: int
-) -> None:
+def test_a_refusal_is_not_repeated(server: FakeGcs, store: GcsStore, tmp_path: Path, call: str, status: int) -> None:
     server.proxy.inject(Fault(status=status, times=None))
     with within(TIMEOUT_S), pytest.raises(StorageUnavailable):
         calls(store, tmp_path / "file")[call]()
     assert len(server.proxy.exchanges) == 1
 
 
-def test_uploads_without_a_condition_are_not_repeated(
-    server: FakeGcs, store: GcsStore, tmp_path: Path
-) -> None:
+def test_uploads_without_a_condition_are_not_repeated(server: FakeGcs, store: GcsStore, tmp_path: Path) -> None:
     # Given a bucket that fails once
     path = tmp_path / "file"
     path.write_bytes(b"x")

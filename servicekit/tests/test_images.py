@@ -193,9 +193,13 @@ class TestAccepted:
         assert_colours(decode_image(data, "image"), [RED, GREEN, BLUE, WHITE], tolerance=12)
 
     @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-    def test_exif_that_cannot_be_read_is_no_reason_to_refuse_it(self) -> None:
-        picture = decode_image(saved(quarters(), "JPEG", quality=95, exif=b"Exif\0\0MM\0*\0\0\xff\xff"), "image")
-        assert_colours(picture, [RED, GREEN, BLUE, WHITE], tolerance=8)
+    @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
+    @pytest.mark.parametrize(
+        "exif", [b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0garbage!", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
+    )
+    def test_exif_that_cannot_be_read_is_no_reason_to_refuse_it(self, name: str, exif: bytes) -> None:
+        picture = decode_image(saved(quarters(), name, quality=95, exif=exif), "image")
+        assert_colours(picture, [RED, GREEN, BLUE, WHITE], tolerance=12)
 
     def test_an_icc_profile_is_applied(self) -> None:
         # Given a picture whose profile calls green what sRGB calls red
@@ -300,6 +304,15 @@ class TestRefused:
         with pytest.raises(BrokenImage, match="image is a broken"):
             decode_image(data[: max(12, int(len(data) * part))], "image")
 
+    def test_another_format_behind_a_brand_that_several_use(self) -> None:
+        """``mif1`` may hold AVIF: Pillow would open it with a decoder that nobody asked for."""
+        avif = saved(quarters(), "AVIF")
+        disguised = avif[:8] + b"mif1" + avif[12:]
+        with Image.open(io.BytesIO(disguised)) as picture:
+            assert picture.format == "AVIF"
+        with pytest.raises(ClientError):
+            decode_image(disguised, "image")
+
     def test_a_flipped_bit_in_a_png(self) -> None:
         data = bytearray(saved(quarters(), "PNG"))
         data[50] ^= 1
@@ -315,6 +328,7 @@ class TestRefused:
         [
             pytest.param(lambda: raw_png(20_000, 20_000, 1, 0, b"\0" * 2501 * 20_000), id="400-megapixels"),
             pytest.param(lambda: raw_png(9_380, 9_380, 1, 0, b"\0" * 1174 * 9_380), id="88-megapixels"),
+            pytest.param(lambda: raw_png(9_500, 9_500, 1, 0, b"\0" * 1188 * 9_500), id="90-megapixels"),
             pytest.param(lambda: raw_png(2**31 - 1, 2**31 - 1, 8, 2, b""), id="largest-header"),
             pytest.param(lambda: raw_png(5_001, 5_000, 1, 0, b"\0" * 627 * 5_000), id="a-little-too-many-pixels"),
             pytest.param(lambda: raw_png(8_193, 1, 1, 0, b"\0" * 1026), id="too-wide"),
@@ -325,15 +339,15 @@ class TestRefused:
     )
     def test_a_bomb_is_refused_by_its_header(self, data: Callable[[], bytes]) -> None:
         bomb = data()
-        started_s = time.monotonic()
+        started_s = time.process_time()
         with pytest.raises(ImageTooLarge, match="25 megapixels and 8192 pixels"):
             decode_image(bomb, "image")
-        assert time.monotonic() - started_s < 0.5
+        assert time.process_time() - started_s < 0.5
 
     @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
     def test_a_bomb_that_pillow_only_warns_of(self) -> None:
-        with pytest.raises(ImageTooLarge, match="9380 x 9380 pixels"):
-            decode_image(raw_png(9_380, 9_380, 1, 0, b"\0" * 1174 * 9_380), "image")
+        with pytest.raises(ImageTooLarge, match="9500 x 9500 pixels"):
+            decode_image(raw_png(9_500, 9_500, 1, 0, b"\0" * 1188 * 9_500), "image")
 
     def test_the_limit_is_the_callers(self) -> None:
         with pytest.raises(ImageTooLarge, match=r"48 x 32 pixels; the limit is 0\.001 megapixels"):
@@ -346,10 +360,10 @@ class TestRefused:
         packed = zlib.compress(b"\0" * 200_000_000)
         body = {b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0", b"iCCP": b"a\0\0"}[kind] + packed
         bomb = raw_png(1, 1, 8, 2, b"\0\0\0\0", png_chunk(kind, body))
-        started_s = time.monotonic()
+        started_s = time.process_time()
         with pytest.raises(BrokenImage):
             decode_image(bomb, "image")
-        assert time.monotonic() - started_s < 1.0
+        assert time.process_time() - started_s < 1.0
 
     def test_a_jpeg_of_endless_scans(self) -> None:
         # Given a progressive picture whose last scan is repeated
@@ -358,10 +372,34 @@ class TestRefused:
         bomb = data[:-2] + last_scan * MAX_JPEG_SCANS + b"\xff\xd9"
 
         # Then it is refused before anything is decoded
-        started_s = time.monotonic()
+        started_s = time.process_time()
         with pytest.raises(BrokenImage):
             decode_image(bomb, "image")
-        assert time.monotonic() - started_s < 0.2
+        assert time.process_time() - started_s < 0.2
+
+    @pytest.mark.parametrize("part", [png_chunk(b"prVt", b""), png_chunk(b"tEXt", b"a\0"), png_chunk(b"IDAT", b"")])
+    def test_a_png_of_endless_chunks(self, part: bytes) -> None:
+        bomb = raw_png(1, 1, 8, 2, b"\0\0\0\0", part * (20_000_000 // len(part)))
+        started_s = time.process_time()
+        with pytest.raises(BrokenImage):
+            decode_image(bomb, "image")
+        assert time.process_time() - started_s < 1.0
+
+    @pytest.mark.parametrize("part", [b"\xff\xfe\0\2", b"\xff", b"\0", b"\xff\xe1\0\2"])
+    def test_a_jpeg_of_endless_markers(self, part: bytes) -> None:
+        data = saved(quarters(), "JPEG")
+        bomb = data[:2] + part * (20_000_000 // len(part)) + data[2:]
+        started_s = time.process_time()
+        with pytest.raises((BrokenImage, UnsupportedImage)):
+            decode_image(bomb, "image")
+        assert time.process_time() - started_s < 1.0
+
+    def test_many_chunks_and_markers_are_no_crime(self) -> None:
+        large = saved(Image.effect_noise((2500, 2000), 90).convert("RGB"), "PNG", compress_level=1)
+        assert large.count(b"IDAT") > 100
+        assert decode_image(large, "image").size == (2500, 2000)
+        data = saved(quarters(), "JPEG")
+        assert decode_image(data[:2] + b"\xff\xfe\0\2" * 500 + data[2:], "image").size == (48, 32)
 
     def test_noise_after_a_good_start_is_never_another_error(self) -> None:
         randomness = np.random.default_rng(1)

@@ -512,7 +512,9 @@ class TestStop:
         ticket = supervisor.submit("work")
         assert wait_until(has_state(supervisor, WorkerState.BUSY))
         time.sleep(0.1)
+        started_s = time.monotonic()
         supervisor.stop(grace_s=10.0)
+        assert time.monotonic() - started_s < 5.0
         assert ticket.result() == "work"
         assert psutil.Process().children() == []
 

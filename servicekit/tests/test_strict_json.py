@@ -88,10 +88,10 @@ def test_any_other_bytes_are_a_clients_error(body: bytes) -> None:
     ],
 )
 def test_refused_and_fast(body: bytes | str) -> None:
-    started_s = time.monotonic()
+    started_s = time.process_time()
     with pytest.raises(InvalidRequest) as caught:
         loads(body)
-    assert time.monotonic() - started_s < 1.0
+    assert time.process_time() - started_s < 1.0
     assert len(caught.value.message) < 300
 
 

@@ -58,9 +58,7 @@ def write_json(path: Path, value: object) -> None:
     write_bytes(path, (text + "\n").encode("utf-8"))
 
 
-def replace_folder(
-    temporary: Path, final: Path, *, exchange: Callable[[Path, Path], bool] | None = None
-) -> None:
+def replace_folder(temporary: Path, final: Path, *, exchange: Callable[[Path, Path], bool] | None = None) -> None:
     """Make the finished folder ``temporary`` appear as ``final``; an older ``final`` is removed.
 
     Both must be on one filesystem. Every file is synced first, so that what appears is on the disk. Where

@@ -10,6 +10,7 @@ where the kernel cannot, the reader thread sees the end of the socket and does t
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import fcntl
 import importlib
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import cast
 
 from enlight.servicekit.errors import Cancelled, InternalError, ServiceError, WorkerUnavailable, error_to_wire
@@ -44,6 +46,10 @@ logger = logging.getLogger(__name__)
 
 HANG_DUMP_SIGNAL = signal.SIGUSR2
 """Makes the child write the stack of each of its threads to standard error."""
+
+
+OOM_SCORE = "500"
+"""Added to the kernel's measure of whom to kill when memory runs out; in [-1000, 1000]."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,9 @@ def kill_own_group() -> None:
 
 def hold_lifeline(lifeline: int) -> None:
     """Has the kernel kill this process group when the other end of the pipe closes."""
-    if os.getpgrp() == os.getpid():
+    with contextlib.suppress(OSError):  # where the kernel does not know this, the reader thread does it
+        if os.getpgrp() != os.getpid():
+            return
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid())
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | fcntl.FASYNC)
@@ -210,6 +218,8 @@ def main(arguments: list[str]) -> int:
     for inherited in (descriptor, lifeline):  # a process that the target starts must not keep them open
         fcntl.fcntl(inherited, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     hold_lifeline(lifeline)
+    with contextlib.suppress(OSError):  # when memory runs out, it is this process that goes, not its parent
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children in order
     faulthandler.enable()
     faulthandler.register(HANG_DUMP_SIGNAL, all_threads=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import signal
@@ -18,6 +19,8 @@ from enlight.servicekit.child import HANG_DUMP_SIGNAL
 from enlight.servicekit.frames import Frame, FrameConnection, Hello, Kind, pack
 from enlight.servicekit.logs import configured_logging, current_job_id, current_request_id
 from enlight.servicekit.settings import child_environment
+
+logger = logging.getLogger(__name__)
 
 DUMP_TIME_S = 0.2
 """Time that a hanging child gets to write its threads' stacks before it is killed."""
@@ -136,7 +139,10 @@ class ChildProcess:
         with self._signal_lock:  # the reaper frees the process id under this lock: it cannot be another's yet
             if process.returncode is not None:
                 return False
-            (os.killpg if group else os.kill)(process.pid, number)
+            try:
+                (os.killpg if group else os.kill)(process.pid, number)
+            except ProcessLookupError:  # where SIGCHLD is ignored, it may be gone without our help
+                return False
             return True
 
     def _send(self) -> None:
@@ -149,13 +155,17 @@ class ChildProcess:
             while True:
                 self._on_message(self._connection.receive())
         except (EOFError, OSError):
-            self.kill()  # it closed its socket: it is gone, or of no use any more
+            pass
+        except Exception:
+            logger.exception("A message of %s cannot be handled; it is killed", self._name)
+        # It closed its socket: it is of no use any more. If it is gone already, this ends what it started: until
+        # the reaper, which waits for this thread, has reaped it, its group's id cannot be another's.
+        self.kill()
 
     def _reap(self) -> None:
         process = self._running()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        with self._signal_lock, contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it started; its id is ours until it is reaped
+        with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored, the kernel has reaped it
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         # What it sent before its end is still delivered; then reader and sender see the end, even where a
         # process that it started left the group and holds the socket open.
         self._socket.shutdown(socket.SHUT_RDWR)

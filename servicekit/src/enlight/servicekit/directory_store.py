@@ -77,9 +77,7 @@ class DirectoryStore:
             else:
                 self._into_place(temporary, target, os.replace)
 
-    def put_bytes(
-        self, key: str, data: bytes, *, if_absent: bool = False, if_generation: int | None = None
-    ) -> int:
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False, if_generation: int | None = None) -> int:
         """See ``ObjectStore.put_bytes``."""
 
         def write(temporary: Path) -> None:

@@ -106,9 +106,13 @@ class FrameConnection:
             self._connection.send_bytes(frame.body)
 
     def receive(self) -> Frame:
-        """The next frame. Raises EOFError or OSError when the other side is gone."""
-        kind, task_id = _HEADER.unpack(self._connection.recv_bytes(_HEADER.size))
-        return Frame(Kind(kind), task_id, self._connection.recv_bytes())
+        """The next frame. Raises EOFError or OSError when the other side is gone, or sends no frames."""
+        try:
+            number, task_id = _HEADER.unpack(self._connection.recv_bytes(_HEADER.size))
+            kind = Kind(number)
+        except (struct.error, ValueError) as error:  # another version of this module on the other side
+            raise OSError("not a frame") from error
+        return Frame(kind, task_id, self._connection.recv_bytes())
 
     def close(self) -> None:
         """Closes this end."""

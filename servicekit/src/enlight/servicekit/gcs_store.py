@@ -102,9 +102,7 @@ class GcsStore:
                 **self._upload_options(0 if if_absent else None),
             )
 
-    def put_bytes(
-        self, key: str, data: bytes, *, if_absent: bool = False, if_generation: int | None = None
-    ) -> int:
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False, if_generation: int | None = None) -> int:
         """See ``ObjectStore.put_bytes``."""
         if len(data) > SMALL_OBJECT_BYTES:
             raise ValueError(f"{key} has {len(data)} bytes: put_file is for large objects")
@@ -130,9 +128,7 @@ class GcsStore:
             def add(chunk: bytes) -> None:
                 data.extend(chunk)
                 if len(data) > max_bytes:
-                    raise CorruptModel(
-                        f"The object {key} is larger than {max_bytes} bytes, more than it can be."
-                    )
+                    raise CorruptModel(f"The object {key} is larger than {max_bytes} bytes, more than it can be.")
 
             self._stream(blob, add, start=0, checksum="crc32c")
             return bytes(data), int(blob.generation or "none")
@@ -150,9 +146,7 @@ class GcsStore:
             done += len(chunk)
 
         with self._errors(f"read {key}"):
-            self._repeat(
-                lambda: self._stream(self._blob(key), count, start=done, checksum=None), progress=lambda: done
-            )
+            self._repeat(lambda: self._stream(self._blob(key), count, start=done, checksum=None), progress=lambda: done)
         return done
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -189,9 +183,7 @@ class GcsStore:
             "retry": self._retry if if_generation is not None else None,
         }
 
-    def _stream(
-        self, blob: Blob, sink: Callable[[bytes], None], *, start: int, checksum: str | None
-    ) -> None:
+    def _stream(self, blob: Blob, sink: Callable[[bytes], None], *, start: int, checksum: str | None) -> None:
         stream = _SinkStream(sink)
         try:
             blob.download_to_file(

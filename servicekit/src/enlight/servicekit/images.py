@@ -28,9 +28,12 @@ from enlight.servicekit.errors import (
 
 MAX_PIXELS = 25_000_000
 MAX_SIDE_PX = 8192
-MAX_JPEG_SCANS = 200
-"""A progressive JPEG has about ten scans (and one in a set of several pictures as many again). Each costs a pass
-over the whole picture and next to no bytes, so that a small file could keep a decoder busy for hours."""
+MAX_JPEG_SCANS = 100
+"""A progressive JPEG has about ten scans, each picture of a set as many. Each costs a pass over the whole picture and
+next to no bytes, so that a small file could keep a decoder busy for hours (25 megapixels: 40 ms a scan)."""
+MAX_PARTS = 50_000
+"""Chunks of a PNG (a large one has a few thousand), markers before the first scan of a JPEG (a few dozen). Pillow
+walks over them in Python, 10 us each: 30 MB of empty ones took it half a minute."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -110,8 +113,10 @@ def _format_of(data: bytes) -> str | None:
 def _decode(data: bytes, name: str, field: str, max_pixels: int, max_side_px: int) -> Image.Image:
     if name == "HEIF":
         _register_heif()
-    if name == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise ValueError("more scans than any camera or program writes")
+    if name == "PNG":
+        _check_png_chunks(data)
+    if name == "JPEG":
+        _check_jpeg_markers(data)
     with Image.open(io.BytesIO(data), formats=[name]) as opened:
         width, height = opened.size
         if width * height > max_pixels or max(width, height) > max_side_px:
@@ -123,6 +128,29 @@ def _decode(data: bytes, name: str, field: str, max_pixels: int, max_side_px: in
         picture = picture.transpose(_TURNS[orientation])
     picture.info = {}
     return picture
+
+
+def _check_png_chunks(data: bytes) -> None:
+    position = 8
+    for _ in range(MAX_PARTS):
+        if position + 8 > len(data):
+            return
+        position += 12 + int.from_bytes(data[position : position + 4])
+    raise ValueError("more chunks than any program writes")
+
+
+def _check_jpeg_markers(data: bytes) -> None:
+    if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise ValueError("more scans than any camera or program writes")
+    position = 2
+    for _ in range(MAX_PARTS):
+        if data[position : position + 2] == b"\xff\xda" or position >= len(data):
+            return
+        if data[position : position + 2] == b"\xff\xff" or data[position : position + 1] != b"\xff":
+            position += 1  # padding, and what should not be there: the decoder looks on for a marker as well
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4])
+    raise ValueError("more markers than any camera or program writes")
 
 
 def _too_large(field: str, size: str, max_pixels: int, max_side_px: int) -> ImageTooLarge:

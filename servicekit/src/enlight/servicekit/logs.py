@@ -132,7 +132,7 @@ def configured_logging() -> LogSettings | None:
 def gunicorn_logging(service: str, level: str = "info") -> dict[str, object]:
     """A value for gunicorn's ``logconfig_dict``: its master's and workers' lines become JSON lines too."""
     propagate = {"level": level.upper(), "handlers": [], "propagate": True}
-    # With a logconfig_dict gunicorn writes access lines whatever `accesslog` says; the application logs requests itself.
+    # With a logconfig_dict gunicorn writes access lines whatever `accesslog` says; the application logs its own.
     silent = {"level": "CRITICAL", "handlers": [], "propagate": False}
     return {
         "version": 1,

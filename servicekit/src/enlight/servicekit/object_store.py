@@ -48,9 +48,7 @@ class ObjectStore(Protocol):
     def put_file(self, key: str, path: Path, *, if_absent: bool = False) -> None:
         """Upload a file of any size, streaming. Raises: Conflict when ``if_absent`` and the key exists."""
 
-    def put_bytes(
-        self, key: str, data: bytes, *, if_absent: bool = False, if_generation: int | None = None
-    ) -> int:
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False, if_generation: int | None = None) -> int:
         """Write a small object and give its generation, a number that names this content of this key.
 
         ``if_absent``: only if the key does not exist. ``if_generation``: only over the object that
@@ -127,6 +125,4 @@ def open_store(url: str, *, timeout_s: float, retry_total_s: float) -> ObjectSto
 
 
 def _invalid_url(url: str) -> InvalidField:
-    return InvalidField.of(
-        "bucket_url", f"{url[:200]!r} is neither file:///absolute/folder nor gs://bucket[/prefix]"
-    )
+    return InvalidField.of("bucket_url", f"{url[:200]!r} is neither file:///absolute/folder nor gs://bucket[/prefix]")
