@@ -1,0 +1,1 @@
+"""The Stable Diffusion family: training and inference for one GPU, over HTTP."""

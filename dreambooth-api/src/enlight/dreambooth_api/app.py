@@ -1,0 +1,144 @@
+"""The service: `create_app` names its parts in the order in which they start."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+
+from flask_openapi import OpenAPI
+
+from enlight.dreambooth_api.bases import BaseCatalogue
+from enlight.dreambooth_api.generations import Generations
+from enlight.dreambooth_api.requests import EngineConfig
+from enlight.dreambooth_api.routes import inference_routes, training_routes
+from enlight.dreambooth_api.settings import Settings
+from enlight.dreambooth_api.training_events import EventStreams
+from enlight.dreambooth_api.training_queue import TrainingQueue, run_trainer
+from enlight.dreambooth_api.training_records import TrainingRecords
+from enlight.dreambooth_api.training_requests import TrainingChecker
+from enlight.servicekit.http import Readiness, create_service_app
+from enlight.servicekit.logs import configure_logging
+from enlight.servicekit.metrics import ServiceMetrics
+from enlight.servicekit.process import Supervisor
+from enlight.servicekit.settings import load_settings
+
+ENGINE = "enlight.dreambooth_api.engine:main"
+_ENGINE_METRICS = {
+    "pending": "Generations that run or wait.",
+    "restarts": "Times that the engine was started again.",
+    "images_total": "Pictures made since the engine's start.",
+    "batches_total": "Batches run since the engine's start.",
+    "out_of_memory_total": "Times that memory was short since the engine's start.",
+    "gpu_memory_bytes": "GPU memory that the engine's process holds.",
+    "gpu_cache_bytes": "Fine-tuned weights kept on the GPU.",
+    "host_cache_bytes": "Fine-tuned weights kept in host memory.",
+}
+
+
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """The WSGI application, its engine and its training slots started.
+
+    Raises:
+        SettingsError: a setting is unknown, misspelt or out of range.
+    """
+    settings = settings or load_settings(Settings)
+    configure_logging("dreambooth-api", settings.log_level)
+
+    catalogue = BaseCatalogue(settings.models_folder, revisions=settings.base_revisions, aliases=settings.base_aliases)
+    catalogue.resolve(settings.default_base_model, field="DREAMBOOTH_API_DEFAULT_BASE_MODEL")
+    engine = Supervisor(
+        ENGINE,
+        _engine_config(settings, catalogue),
+        name="engine",
+        max_pending=settings.max_inference_requests,
+        start_timeout_s=settings.engine_start_timeout_s,
+        hang_timeout_s=settings.engine_hang_timeout_s,
+    )
+    queue = TrainingQueue(
+        settings,
+        catalogue,
+        TrainingRecords(settings.trainings_folder, settings.jobs_folder),
+        run=run_trainer(settings),
+    )
+    service = Service(engine, queue)
+
+    app = create_service_app(
+        service="dreambooth-api",
+        version=version("enlight-dreambooth-api"),
+        description="Teaches a diffusion model a subject from a few photos (DreamBooth), and makes pictures of it.",
+        readiness=service.readiness,
+        default_body_limit_bytes=settings.max_body_bytes,
+        body_limits={
+            "/train": settings.max_train_body_bytes,
+            "/v1/trainings": settings.max_train_body_bytes,
+        },
+    )
+    app.register_api(
+        training_routes(TrainingChecker(settings, catalogue), queue, EventStreams(settings.max_event_streams))
+    )
+    app.register_api(inference_routes(Generations(settings, catalogue, engine)))
+    service.add_metrics(app.extensions["metrics"])
+    app.extensions["enlight"] = service
+    service.start()
+    return app
+
+
+class Service:
+    """What runs beside the routes, started and stopped together."""
+
+    def __init__(self, engine: Supervisor, queue: TrainingQueue) -> None:
+        self._engine = engine
+        self._queue = queue
+        self._stopping = False
+
+    def start(self) -> None:
+        """Starts the engine, then takes up interrupted trainings."""
+        self._engine.start()
+        self._queue.start()
+
+    def stop(self) -> None:
+        """Stops, at the first call: not ready from now on, then trainings with a checkpoint, then the engine.
+
+        The engine goes last, so that generations in flight can finish while trainings write their checkpoints.
+        """
+        if self._stopping:
+            return
+        self._stopping = True
+        self._queue.stop()
+        self._engine.stop(grace_s=5)
+
+    def add_metrics(self, metrics: ServiceMetrics) -> None:
+        """What the engine and the queue know about themselves, read when Prometheus asks."""
+        for name, text in _ENGINE_METRICS.items():
+            metrics.watch(f"engine_{name}", text, partial(self._engine_number, name))
+        for name in ("running", "waiting"):
+            metrics.watch(f"trainings_{name}", f"Trainings that are {name}.", partial(self._trainings, name))
+
+    def _engine_number(self, name: str) -> float:
+        value = self._engine.status.get(name)
+        return float(value) if isinstance(value, int | float) else 0.0
+
+    def _trainings(self, name: str) -> float:
+        return float(self._queue.counts()[name])
+
+    def readiness(self) -> Readiness:
+        """State of the engine, and how many trainings run and wait."""
+        return Readiness(
+            state="defunct" if self._stopping else self._engine.state.value,
+            details={"engine": self._engine.status, "trainings": self._queue.counts()},
+        )
+
+
+def _engine_config(settings: Settings, catalogue: BaseCatalogue) -> EngineConfig:
+    return EngineConfig(
+        device=settings.device,
+        bases=catalogue.bases(),
+        store=settings.store_config(),
+        max_batch_images=settings.max_batch_images,
+        batch_window_s=settings.batch_window_s,
+        gpu_cache_bytes=settings.gpu_cache_bytes,
+        host_cache_bytes=settings.host_cache_bytes,
+        max_bases=settings.max_resident_bases,
+        encoder_threads=settings.encoder_threads,
+        cpu_threads=settings.cpu_threads,
+    )

@@ -1,0 +1,113 @@
+"""Sends a generation to the engine and waits for it, for as long as its client does. No torch."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import cast
+
+from enlight.dreambooth_api.bases import BaseCatalogue, check_size
+from enlight.dreambooth_api.requests import GenerationRequest, GenerationResult
+from enlight.dreambooth_api.schemas import GenerationBody, InferenceBody
+from enlight.dreambooth_api.settings import Settings
+from enlight.servicekit.errors import ClientGone, InvalidField, UpstreamTimeout
+from enlight.servicekit.process import Supervisor
+
+CLIENT_CHECK_S = 0.2
+"""How often a waiting request looks whether its client is still there."""
+RANDOM_SEED_LIMIT = 2**32
+
+
+class Generations:
+    """The generations of this service: checks what can be checked without the GPU, then asks the engine.
+
+    Args:
+        settings: Limits.
+        catalogue: Allowed base models.
+        engine: The supervised child process that owns the GPU.
+    """
+
+    def __init__(self, settings: Settings, catalogue: BaseCatalogue, engine: Supervisor) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._engine = engine
+
+    def from_inference_body(self, body: InferenceBody) -> GenerationRequest:
+        """The request that the seed's body means.
+
+        Raises:
+            InvalidField: a value is out of this service's limits.
+        """
+        self._check(body.prompt, "prompt", body.num_image, "num_image")
+        return GenerationRequest(
+            model_id=body.model_id,
+            prompt=body.prompt,
+            negative_prompt="",
+            count=body.num_image,
+            seed=secrets.randbelow(RANDOM_SEED_LIMIT),
+            width_px=body.size,
+            height_px=body.size,
+            steps=None,
+            guidance_scale=7.5,
+            image_format="png",
+            size_fields=("size", "size"),
+        )
+
+    def from_generation_body(self, body: GenerationBody) -> GenerationRequest:
+        """The request that the body of ``/v1/generations`` means.
+
+        Raises:
+            InvalidField: a value is out of this service's limits, or the base model is not allowed.
+            WeightsUnavailable: the base model's weights are not here.
+        """
+        self._check(body.prompt, "prompt", body.num_images, "num_images")
+        self._check(body.negative_prompt, "negative_prompt", 1, "")
+        model_id = body.model_id
+        if "/" in model_id:
+            base = self._catalogue.resolve(model_id, field="model_id")
+            self._catalogue.require_weights(base)
+            for size_px, field in ((body.width, "width"), (body.height, "height")):
+                check_size(base, size_px or base.native_size_px, field=field)
+            model_id = base.name
+        return GenerationRequest(
+            model_id=model_id,
+            prompt=body.prompt,
+            negative_prompt=body.negative_prompt,
+            count=body.num_images,
+            seed=secrets.randbelow(RANDOM_SEED_LIMIT) if body.seed is None else body.seed,
+            width_px=body.width,
+            height_px=body.height,
+            steps=body.num_inference_steps,
+            guidance_scale=body.guidance_scale,
+            image_format=body.format,
+        )
+
+    def run(self, request: GenerationRequest, client_gone: Callable[[], bool]) -> GenerationResult:
+        """Generates; a client that leaves takes its request with it.
+
+        Raises:
+            ClientGone: the client left; the engine was told to drop the request.
+            QueueFull, WorkerUnavailable: the service is full, or its engine not there; both say when to come again.
+            UpstreamTimeout: it took longer than the service's limit.
+            ServiceError: what the engine says of the request itself (NotFound, InvalidField, StorageUnavailable ...).
+        """
+        ticket = self._engine.submit(request)
+        deadline = time.monotonic() + self._settings.inference_timeout_s
+        while not ticket.wait(CLIENT_CHECK_S):
+            if client_gone():
+                ticket.cancel()
+                raise ClientGone("The client left before its pictures were made.")
+            if time.monotonic() > deadline:
+                ticket.cancel()
+                raise UpstreamTimeout(
+                    f"The pictures were not ready after {self._settings.inference_timeout_s:g} s; ask for fewer or "
+                    "smaller ones, or come again when the service is less busy."
+                )
+        return cast(GenerationResult, ticket.result())
+
+    def _check(self, prompt: str, prompt_field: str, count: int, count_field: str) -> None:
+        if len(prompt) > self._settings.max_prompt_chars:
+            raise InvalidField.of(prompt_field, f"must have at most {self._settings.max_prompt_chars} characters")
+        if count > self._settings.max_images_per_request:
+            raise InvalidField.of(count_field, f"must be at most {self._settings.max_images_per_request}")

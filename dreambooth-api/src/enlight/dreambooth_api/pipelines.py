@@ -1,0 +1,261 @@
+"""A base model as what training and sampling need: load, tokens, embeddings, latents, prediction.
+
+``BasePipeline`` states the interface; ``StableDiffusion`` (1.x and 2.x) is its first implementation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from enlight.servicekit.errors import CorruptModel, WeightsUnavailable
+
+_UNET_WEIGHTS = "diffusion_pytorch_model"
+_TEXT_ENCODER_WEIGHTS = "model"
+_NOT_SAFETENSORS = (".bin", ".ckpt", ".pt", ".pth")
+
+
+class BasePipeline(Protocol):
+    """What a family of base models offers to training and sampling. All tensors live on ``device``."""
+
+    device: torch.device
+    weights_dtype: torch.dtype
+    scheduler_config: Mapping[str, Any]
+    """Configuration of the noise schedule, as diffusers' schedulers read it."""
+    prediction_type: str
+    """What the network predicts: ``epsilon`` (the noise) or ``v_prediction``."""
+    latent_scale: int
+    """Pixels of a picture's side per cell of the latent grid."""
+    latent_channels: int
+    latent_factor: float
+    """The network works on latents times this factor."""
+    token_count: int
+    """L: length of a tokenized prompt, padding included."""
+
+    def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Token ids (B, L) int64; long prompts are cut, short ones padded."""
+        ...
+
+    def encode_tokens(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Embeddings (B, L, D) of token ids (B, L). Keeps the graph when gradients are on."""
+        ...
+
+    def encode_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Embeddings (B, L, D) of texts, without a graph."""
+        ...
+
+    def encode_photos(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the *unscaled* latents, each (B, C, h, w).
+
+        ``pixels``: (B, 3, H, W) in [-1, 1].
+        """
+        ...
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """The network's output (B, C, h, w).
+
+        ``latents``: scaled and noisy, (B, C, h, w); ``timesteps``: (B,) or (); ``embeddings``: (B, L, D).
+        """
+        ...
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures (B, H, W, 3) uint8 of scaled latents (B, C, h, w)."""
+        ...
+
+
+class StableDiffusion:
+    """Stable Diffusion 1.x or 2.x from a folder in diffusers' layout; without safety checker.
+
+    Attributes beyond ``BasePipeline``: ``tokenizer``, ``text_encoder``, ``vae``, ``unet``, all frozen and in
+    evaluation mode. Who trains one of them turns its gradients on.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: CLIPTokenizer,
+        text_encoder: CLIPTextModel,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        scheduler_config: Mapping[str, Any],
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.text_encoder = text_encoder
+        self.vae = vae
+        self.unet = unet
+        self.scheduler_config: Mapping[str, Any] = dict(scheduler_config)
+        self.prediction_type = str(self.scheduler_config.get("prediction_type", "epsilon"))
+        self.device = unet.device
+        self.weights_dtype = unet.dtype
+        self.latent_scale = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        self.latent_channels = int(vae.config["latent_channels"])
+        self.latent_factor = float(vae.config["scaling_factor"])
+        self.token_count = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+
+    @classmethod
+    def load(cls, folder: Path, *, device: torch.device, weights_dtype: torch.dtype) -> StableDiffusion:
+        """Load a base from ``folder``: local files and safetensors only, code of the folder is never run.
+
+        Weights stored as fp16 are turned into ``weights_dtype``.
+
+        Raises:
+            WeightsUnavailable: the folder or one of its files is not there, or is no Stable Diffusion 1/2.
+            CorruptModel: a file is there but cannot be read, or does not fit its configuration.
+        """
+        # Bars and notices would end up between the JSON log lines.
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        diffusers_logging.disable_progress_bar()
+        diffusers_logging.set_verbosity_error()
+        index = _read_json(folder, "model_index.json")
+        if index.get("_class_name") != "StableDiffusionPipeline":
+            raise WeightsUnavailable(
+                f"{folder} holds a {index.get('_class_name')}, not a StableDiffusionPipeline; "
+                "only Stable Diffusion 1.x and 2.x bases can be used"
+            )
+        scheduler_config = _read_json(folder, "scheduler/scheduler_config.json")
+        tokenizer_folder = _tokenizer_folder(folder)
+        try:
+            tokenizer = CLIPTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
+        except Exception as error:  # the libraries raise many kinds for a broken file
+            raise _corrupt(tokenizer_folder, error) from error
+        text_encoder = _load_part(CLIPTextModel, folder / "text_encoder", weights_dtype, _TEXT_ENCODER_WEIGHTS)
+        vae = _load_part(AutoencoderKL, folder / "vae", weights_dtype, _UNET_WEIGHTS)
+        unet = _load_part(UNet2DConditionModel, folder / "unet", weights_dtype, _UNET_WEIGHTS)
+        if unet.config["in_channels"] != vae.config["latent_channels"]:
+            raise WeightsUnavailable(
+                f"the U-Net of {folder} takes {unet.config['in_channels']} channels and its VAE gives "
+                f"{vae.config['latent_channels']}: inpainting and other special models are not bases"
+            )
+        for part in (text_encoder, vae, unet):
+            part.requires_grad_(requires_grad=False).eval().to(device)
+        return cls(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            unet=unet,
+            scheduler_config=scheduler_config,
+        )
+
+    def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Token ids (B, L) int64 on ``device``; long prompts are cut, short ones padded."""
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.token_count,
+            truncation=True,
+            return_tensors="pt",
+        )
+        ids: torch.Tensor = tokens["input_ids"]
+        return ids.to(self.device)
+
+    def encode_tokens(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Last hidden state (B, L, D) of token ids (B, L), in ``weights_dtype`` or autocast's."""
+        return cast(torch.Tensor, self.text_encoder(token_ids)[0])
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Embeddings (B, L, D) of texts, without a graph."""
+        return self.encode_tokens(self.tokenize(prompts))
+
+    @torch.no_grad()
+    def encode_photos(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation (B, C, h, w) of the unscaled latents of pixels in [-1, 1]."""
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ValueError(f"pixels have to be (B, 3, H, W), not {tuple(pixels.shape)}")
+        posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
+        return posterior.mean, posterior.std
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """U-Net output (B, C, h, w) for scaled noisy latents, timesteps and embeddings (B, L, D)."""
+        return cast(torch.Tensor, self.unet(latents, timesteps, embeddings, return_dict=False)[0])
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures (B, H, W, 3) uint8 of scaled latents (B, C, h, w), rounded as diffusers does for PIL."""
+        unscaled = latents.to(self.vae.dtype) / self.latent_factor
+        pictures = self.vae.decode(unscaled, return_dict=False)[0]
+        pictures = (pictures * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float()
+        rgb: torch.Tensor = (pictures * 255).round().to(torch.uint8).contiguous()
+        return rgb
+
+
+_Part = TypeVar("_Part", CLIPTextModel, AutoencoderKL, UNet2DConditionModel)
+
+
+def _load_part(kind: type[_Part], folder: Path, weights_dtype: torch.dtype, stem: str) -> _Part:
+    """One network of the pipeline; every weight that its configuration asks for has to be in the file."""
+    variant = _variant(folder, stem)
+    _read_json(folder.parent, f"{folder.name}/config.json")
+    from_pretrained = cast("Callable[..., tuple[_Part, dict[str, Any]]]", kind.from_pretrained)
+    dtype_name = "dtype" if stem == _TEXT_ENCODER_WEIGHTS else "torch_dtype"  # transformers, diffusers
+    try:
+        part, report = from_pretrained(
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            variant=variant,
+            output_loading_info=True,
+            **{dtype_name: weights_dtype},
+        )
+    except Exception as error:  # the libraries raise many kinds for a broken file
+        raise _corrupt(folder, error) from error
+    absent = sorted(report["missing_keys"])
+    if absent:  # from_pretrained would leave these at random values
+        raise CorruptModel(f"{folder} lacks {len(absent)} of its weights ({absent[0]} ...): fetch the base model again")
+    return part
+
+
+def _variant(folder: Path, stem: str) -> str | None:
+    """None for plain weight files, ``fp16`` where only those are there."""
+    for variant, name in ((None, stem), ("fp16", f"{stem}.fp16")):
+        index_stem = f"{stem}.safetensors.index" + (f".{variant}" if variant else "")
+        if (folder / f"{name}.safetensors").is_file() or (folder / f"{index_stem}.json").is_file():
+            return variant
+    if folder.is_dir() and any(path.suffix in _NOT_SAFETENSORS for path in folder.iterdir()):
+        raise WeightsUnavailable(
+            f"{folder} has its weights only as a pickle, which can run code when it is opened: "
+            "provide them as safetensors"
+        )
+    raise WeightsUnavailable(
+        f"{folder}/{stem}.safetensors does not exist: put the base model's folder in place "
+        "(diffusers' layout, safetensors) or point the setting of its folder elsewhere"
+    )
+
+
+def _tokenizer_folder(folder: Path) -> Path:
+    tokenizer = folder / "tokenizer"
+    has_pair = (tokenizer / "vocab.json").is_file() and (tokenizer / "merges.txt").is_file()
+    if not has_pair and not (tokenizer / "tokenizer.json").is_file():
+        raise WeightsUnavailable(
+            f"{tokenizer} has neither vocab.json with merges.txt nor tokenizer.json: fetch the base model again"
+        )
+    return tokenizer
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_bytes())
+    except FileNotFoundError:
+        raise WeightsUnavailable(
+            f"{folder / name} does not exist: a base model is a folder in diffusers' layout"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _corrupt(folder / name, error) from error
+    if not isinstance(content, dict):
+        raise CorruptModel(f"{folder / name} is not a JSON object: fetch the base model again")
+    return content
+
+
+def _corrupt(place: Path, error: Exception) -> CorruptModel:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return CorruptModel(f"{place} cannot be read ({reason[:200]}): fetch the base model again")

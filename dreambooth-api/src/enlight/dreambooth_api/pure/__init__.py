@@ -1,0 +1,1 @@
+"""Training and sampling as computation only: no IO, no HTTP, no processes (a test enforces it)."""

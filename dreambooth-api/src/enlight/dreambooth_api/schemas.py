@@ -1,0 +1,260 @@
+"""Bodies of the HTTP routes: the seed's exact fields, and ``/v1``'s. JSON types are strict, unknown fields an error.
+
+The maps from a body to the records that the engine and the trainer take are beside the bodies, so that every default
+and range is read in one place.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from enlight.dreambooth_api.lr_schedules import LR_SCHEDULERS
+from enlight.dreambooth_api.requests import ImageFormat, TrainingKind
+from enlight.servicekit.schemas import StrictModel
+
+SEED_LIMIT = 2**63
+"""Seeds are below this; image i of a request uses ``seed + i``."""
+MAX_PHOTOS = 50
+MODEL_ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+
+def _model_id(value: str) -> str:
+    # fullmatch, because `$` would let a trailing newline through.
+    if not re.fullmatch(MODEL_ID_PATTERN, value):
+        raise PydanticCustomError(
+            "model_id", "must be 1 to 64 letters, digits, '.', '_' or '-', and start with a letter or digit"
+        )
+    return value
+
+
+def _prompt(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("prompt", "must not hold a NUL character")
+    if not value.strip():
+        raise PydanticCustomError("prompt", "must not be empty")
+    return value
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("text", "must not hold a NUL character")
+    return value
+
+
+def _lr_scheduler(value: str) -> str:
+    if value not in LR_SCHEDULERS:
+        raise PydanticCustomError("lr_scheduler", f"must be one of {', '.join(LR_SCHEDULERS)}")
+    return value
+
+
+ModelId = Annotated[str, AfterValidator(_model_id), Field(examples=["Alex-Model-Fun"])]
+Prompt = Annotated[str, AfterValidator(_prompt), StringConstraints(max_length=100_000)]
+Text = Annotated[str, AfterValidator(_text), StringConstraints(max_length=100_000)]
+LrScheduler = Annotated[
+    str,
+    AfterValidator(_lr_scheduler),
+    Field(json_schema_extra={"enum": list(LR_SCHEDULERS)}),
+]
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+Photos = Annotated[
+    list[str],
+    Field(
+        min_length=1,
+        max_length=MAX_PHOTOS,
+        description="1 to 50 photos of the subject (5 to 20 are best), base64.",
+    ),
+]
+Steps = Annotated[int, Field(ge=1, le=100_000)]
+ResolutionPx = Annotated[int, Field(ge=8, le=4096)]
+BatchSize = Annotated[int, Field(ge=1, le=64)]
+# The lower bound keeps 1e-400, which JSON reads as zero, from training nothing.
+LearningRate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Accumulation = Annotated[int, Field(ge=1, le=128)]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+
+
+class TrainBody(StrictModel):
+    """``POST /train``: the seed's fields."""
+
+    INSTANCE_PROMPT: Prompt = Field(
+        description="Names the subject by a rare word, as in `a sks chair`.", examples=["a sks chair"]
+    )
+    OUTPUT_DIR: ModelId = Field(description="Name of the trained model.")
+    IMAGE_LIST: Photos
+    MODEL_NAME: str | None = Field(
+        None,
+        description="Base model; omitted: the service's default.",
+        examples=["stabilityai/stable-diffusion-2"],
+    )
+    MAX_TRAINING_STEPS: Steps = 400
+    RESOLUTION: ResolutionPx | None = Field(
+        None, description="Omitted: the base model's native resolution (768 for Stable Diffusion 2)."
+    )
+    TRAIN_BATCH_SIZE: BatchSize = 1
+    LR: LearningRate = 2e-6
+    LR_SCHEDULER: LrScheduler = "constant"
+    LR_WARMUP_STEPS: Annotated[int, Field(ge=0, le=100_000)] = 0
+    MAIN_PROCESS_POR: Port | None = Field(
+        None, description="Accepted for older clients (default 28900) and not used: a training needs no port."
+    )
+    MAIN_PROCESS_PORT: Port | None = Field(None, description="The same, spelt in full.")
+    GRADIENT_ACCUMULATION_STEPS: Accumulation = 1
+
+    @model_validator(mode="after")
+    def _one_port(self) -> TrainBody:
+        ports = {self.MAIN_PROCESS_POR, self.MAIN_PROCESS_PORT} - {None}
+        if len(ports) > 1:
+            raise PydanticCustomError("port", "MAIN_PROCESS_POR and MAIN_PROCESS_PORT name different ports")
+        return self
+
+
+class TrainAnswer(BaseModel):
+    """Answer of ``POST /train``."""
+
+    message: Literal["Training is done."] = "Training is done."
+    model_id: str
+    warnings: list[str] | None = Field(None, description="Only there when something about the photos deserves a word.")
+
+
+class InferenceBody(StrictModel):
+    """``POST /inference``: the seed's fields."""
+
+    prompt: Prompt = Field(examples=["A sks chair on the beach"])
+    model_id: ModelId
+    size: ResolutionPx | None = Field(
+        None,
+        description="Width and height; omitted: the base model's native size (768 for Stable Diffusion 2).",
+    )
+    num_image: Annotated[int, Field(ge=1, le=1000)] = 10
+
+
+class InferenceAnswer(BaseModel):
+    """Answer of ``POST /inference``."""
+
+    message: Literal["Inference is done."] = "Inference is done."
+    images: list[str] = Field(description="base64 PNG pictures.")
+
+
+class GenerationBody(StrictModel):
+    """``POST /v1/generations``."""
+
+    model_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="A trained model, or a base model's name such as `enlight/pocket`.",
+        examples=["Alex-Model-Fun"],
+    )
+    prompt: Prompt = Field(examples=["a sks chair on the beach"])
+    negative_prompt: Text = ""
+    num_images: Annotated[int, Field(ge=1, le=1000)] = 1
+    width: ResolutionPx | None = Field(None, description="Omitted: the base model's native size.")
+    height: ResolutionPx | None = None
+    seed: Seed | None = Field(None, description="Image i uses seed + i; omitted: a random one, told in the answer.")
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="Omitted: 50 for Stable Diffusion, 25 for the pocket base."
+    )
+    guidance_scale: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 7.5
+    format: ImageFormat = "png"
+
+
+class GenerationAnswer(BaseModel):
+    """Answer of ``POST /v1/generations``: the pictures and what really ran."""
+
+    images: list[str] = Field(description="base64 pictures.")
+    format: ImageFormat
+    model_id: str
+    model_version: str | None
+    base_model: str
+    seed: int
+    num_inference_steps: int
+    guidance_scale: float
+    scheduler: str
+    width: int
+    height: int
+    batch_images: int = Field(description="Images in the largest batch that this request took part in.")
+    cache_tier: str = Field(description="Where the model's weights were found: resident, gpu, host, disk or bucket.")
+    queued_s: float
+    run_s: float
+
+
+class TrainingBody(StrictModel):
+    """``POST /v1/trainings``."""
+
+    model_id: ModelId
+    instance_prompt: Prompt = Field(examples=["a sks chair"])
+    photos: Photos
+    base_model: str | None = None
+    max_training_steps: Steps = 400
+    resolution: ResolutionPx | None = None
+    train_batch_size: BatchSize = 1
+    learning_rate: LearningRate = 2e-6
+    lr_scheduler: LrScheduler = "constant"
+    lr_warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = 0
+    gradient_accumulation_steps: Accumulation = 1
+    seed: Seed | None = None
+    kind: TrainingKind | None = Field(None, description="`full` or `lora`; omitted: as the service is set.")
+    lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
+    lora_alpha: Annotated[int, Field(ge=1, le=1024)] | None = None
+    prior_preservation: bool | None = None
+    prior_loss_weight: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
+    class_prompt: Text | None = Field(
+        None, description="Prompt of the class images; omitted: the instance prompt without its rare word."
+    )
+    num_class_images: Annotated[int, Field(ge=1, le=2000)] | None = None
+    train_text_encoder: bool | None = None
+
+
+class TrainingProgressBody(BaseModel):
+    """Where a running training stands."""
+
+    phase: str
+    step: int
+    steps: int
+    resumed_from_step: int
+    loss: float | None
+    learning_rate: float | None
+    steps_per_s: float | None
+    remaining_s: float | None
+    peak_memory_bytes: int | None
+
+
+class TrainingView(BaseModel):
+    """State of a training."""
+
+    id: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    model_id: str
+    model_version: str | None
+    base_model: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    attempt: int
+    position: int | None = Field(description="Trainings before this one in the queue; null unless it waits.")
+    progress: TrainingProgressBody | None
+    error: dict[str, Any] | None
+    warnings: list[str]
+    parameters: dict[str, Any]
+
+
+class TrainingList(BaseModel):
+    """Trainings, newest first."""
+
+    trainings: list[TrainingView]
+
+
+class TrainingPath(BaseModel):
+    """Path of one training."""
+
+    training_id: Annotated[str, StringConstraints(max_length=64)]
+
+
+class TrainingListQuery(BaseModel):
+    """Query of the list of trainings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100

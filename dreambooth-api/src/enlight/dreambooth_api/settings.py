@@ -1,0 +1,172 @@
+"""Settings of dreambooth-api, read once from ``DREAMBOOTH_API_*`` and passed down as an argument."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from enlight.dreambooth_api.requests import StoreConfig, TrainingKind
+from enlight.servicekit.settings import ServiceSettings
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+class Settings(ServiceSettings):
+    """Every field is the environment variable ``DREAMBOOTH_API_<FIELD>``; units are in the names."""
+
+    model_config = SettingsConfigDict(env_prefix="DREAMBOOTH_API_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on; in a container 0.0.0.0.")
+    port: int = Field(5000, ge=1, le=65535, description="Port to listen on.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    data_folder: Path = Field(Path("data"), description="Everything the service writes lies below this folder.")
+    models_folder: Path = Field(Path("models"), description="Folder that holds the base models' folders.")
+    default_base_model: str = Field(
+        "stabilityai/stable-diffusion-2", description="Base model where a request names none."
+    )
+    base_aliases: dict[str, str] = Field(
+        default_factory=dict,
+        description="More names for base models, JSON object of alias to canonical name.",
+    )
+    base_revisions: dict[str, str] = Field(
+        default_factory=dict, description="Pinned hub commit per base model, JSON object of name to commit."
+    )
+
+    bucket_url: str = Field(
+        "", description="`gs://bucket[/prefix]` or `file:///folder`; empty: `modelids` in the data folder."
+    )
+    storage_timeout_s: float = Field(10, gt=0, le=600, description="Limit of one call to the bucket.")
+    storage_retry_total_s: float = Field(
+        30, ge=0, le=3600, description="Limit of one bucket operation with all of its retries."
+    )
+    model_cache_folder: Path | None = Field(
+        None,
+        description="Local cache of models, may be shared by containers; empty: `model-cache` in the data folder.",
+    )
+    model_cache_quota_bytes: int = Field(20 * GIB, gt=0, description="Quota of the local cache of models.")
+    model_fetch_timeout_s: float = Field(600, gt=0, description="Limit of bringing one model from the bucket.")
+    model_alias_ttl_s: float = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="How long a model's current version is believed without asking the bucket.",
+    )
+
+    device: str = Field(
+        "auto",
+        pattern=r"auto|cpu|cuda(:\d+)?",
+        description="`auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`.",
+    )
+    cpu_threads: int = Field(0, ge=0, le=256, description="torch threads per process on a CPU; 0: torch's choice.")
+    max_inference_requests: int = Field(
+        32, ge=1, le=1024, description="Generations admitted at once, running and waiting; one more gets 503."
+    )
+    max_images_per_request: int = Field(50, ge=1, le=1000, description="Largest num_image of one request.")
+    max_batch_images: int = Field(10, ge=1, le=256, description="Images denoised together, across requests.")
+    batch_window_s: float = Field(
+        0.02, ge=0, le=1, description="How long an idle engine waits for more requests to join a batch."
+    )
+    inference_timeout_s: float = Field(600, gt=0, description="Limit of one generation, waiting included; then 504.")
+    gpu_cache_bytes: int = Field(8 * GIB, ge=0, description="Quota of fine-tuned weights kept on the GPU.")
+    host_cache_bytes: int = Field(16 * GIB, ge=0, description="Quota of fine-tuned weights kept in host memory.")
+    max_resident_bases: int = Field(1, ge=1, le=16, description="Base models kept on the GPU at once.")
+    encoder_threads: int = Field(4, ge=1, le=64, description="Threads that encode pictures.")
+    engine_start_timeout_s: float = Field(600, gt=0, description="Limit of the engine's start.")
+    engine_hang_timeout_s: float = Field(
+        300, gt=0, description="An engine that is busy and silent this long is killed and started again."
+    )
+    max_prompt_chars: int = Field(2000, ge=1, le=100_000, description="Longest prompt, in characters.")
+
+    training_slots: int = Field(1, ge=1, le=16, description="Trainings that run at once.")
+    max_waiting_trainings: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="Trainings that may wait for a slot; 0: a busy service answers 503 at once.",
+    )
+    max_training_waiters: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Clients of `/train` that wait for a training's end at once; one more gets 503.",
+    )
+    max_training_attempts: int = Field(
+        3,
+        ge=1,
+        le=10,
+        description="A trainer that dies is started again from its checkpoint, at most this often in all.",
+    )
+    max_event_streams: int = Field(16, ge=1, le=1000, description="Event streams open at once; one more gets 503.")
+    training_seed: int = Field(0, ge=0, lt=2**63, description="Seed of a training that names none.")
+    training_kind: TrainingKind = Field("full", description="What `/train` trains: the whole U-Net, or a LoRA.")
+    lora_rank: int = Field(16, ge=1, le=512, description="Rank of a LoRA; its alpha is the same.")
+    prior_preservation: bool = Field(
+        default=False, description="Whether `/train` keeps the class by prior preservation."
+    )
+    prior_loss_weight: float = Field(1.0, ge=0, le=100, description="Weight of the prior preservation loss.")
+    class_prompt: str = Field(
+        "",
+        description="Prompt of the class images; empty: the instance prompt without its rare word (sks, zwx, ohwx).",
+    )
+    num_class_images: int = Field(100, ge=1, le=2000, description="Class images made for prior preservation.")
+    train_text_encoder: bool = Field(default=False, description="Whether `/train` trains the text encoder as well.")
+    max_grad_norm: float = Field(1.0, gt=0, le=1000, description="Gradients are clipped to this norm.")
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
+        "auto", description="Autocast type on a GPU (`auto`: bf16 where it can); a CPU trains in fp32."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Saves GPU memory in training, costs about a fifth of speed."
+    )
+    checkpoint_every_steps: int = Field(100, ge=1, description="Updates between checkpoints of a training.")
+    keep_checkpoints: int = Field(1, ge=1, le=100, description="Checkpoints kept of a training.")
+    checkpoint_retention_s: float = Field(
+        24 * 3600,
+        ge=0,
+        description="How long the checkpoints of an unfinished training are kept for an identical request.",
+    )
+    progress_every_s: float = Field(1.0, gt=0, le=60, description="Time between a trainer's progress messages.")
+    training_stop_grace_s: float = Field(
+        30, ge=0, le=3600, description="Time a trainer gets to write its checkpoint when the service stops."
+    )
+
+    max_train_body_bytes: int = Field(256 * MIB, ge=1, description="Largest body of a training request.")
+    max_body_bytes: int = Field(40 * MIB, ge=1, description="Largest body of any other request.")
+    spare_threads: int = Field(
+        8,
+        ge=2,
+        le=256,
+        description="HTTP threads beyond the admitted requests: they answer health checks and refusals.",
+    )
+
+    @property
+    def http_threads(self) -> int:
+        """gunicorn's threads: more than the requests admitted, so that a full service still answers at once."""
+        return self.max_inference_requests + self.max_training_waiters + self.max_event_streams + self.spare_threads
+
+    @property
+    def jobs_folder(self) -> Path:
+        """Work folders of trainings, one per distinct request."""
+        return self.data_folder.absolute() / "jobs"
+
+    @property
+    def trainings_folder(self) -> Path:
+        """Records of the trainings accepted on ``/v1/trainings``."""
+        return self.data_folder.absolute() / "trainings"
+
+    def store_config(self) -> StoreConfig:
+        """Bucket and model cache, as the child processes get them."""
+        data_folder = self.data_folder.absolute()
+        return StoreConfig(
+            bucket_url=self.bucket_url or (data_folder / "modelids").as_uri(),
+            timeout_s=self.storage_timeout_s,
+            retry_total_s=self.storage_retry_total_s,
+            cache_folder=(self.model_cache_folder or data_folder / "model-cache").absolute(),
+            cache_quota_bytes=self.model_cache_quota_bytes,
+            alias_ttl_s=self.model_alias_ttl_s,
+            fetch_timeout_s=self.model_fetch_timeout_s,
+        )
