@@ -104,8 +104,8 @@ ready or busy, else 503, with the state (`starting`, `ready`, `busy`, `defunct`)
 Prometheus; `GET /openapi.json` and `GET /docs` are the interface's description.
 
 Further limits are settings of the service: prompts of at most 2,000 characters, 50 pictures a request, widths, heights
-and resolutions in multiples of 8 within the base model's range ([settings.md](settings.md)). Names of models are 1 to 64
-letters, digits, `.`, `_`, `-`, and start with a letter or digit.
+and resolutions in multiples of 8 within the base model's range ([settings.md](settings.md)). Names of models are 1 to
+64 letters, digits, `.`, `_`, `-`, and start with a letter or digit.
 """
 
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from enlight.servicekit.settings import child_environment
+
 
 class LocalService:
     """One service on a free loopback port, for as long as the ``with`` block lasts.
@@ -42,7 +44,7 @@ class LocalService:
         self.log = log
         self._command = [sys.executable, "-m", "gunicorn", "--config", str(gunicorn_config), app]
         # Only the prefix is taken out: everything else of our environment (PATH, CUDA, OMP ...) is the child's too.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(env_prefix)}  # noqa: TID251
+        inherited = {name: value for name, value in child_environment({}).items() if not name.startswith(env_prefix)}
         chosen = {"HOST": "127.0.0.1", "PORT": str(port), **settings}
         self._environment = inherited | {f"{env_prefix}{name}": value for name, value in chosen.items()}
         self._ready_timeout_s = ready_timeout_s
