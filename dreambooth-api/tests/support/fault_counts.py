@@ -23,5 +23,5 @@ class FaultCounts:
     """Rounds in which many processes ask for one model at once."""
 
 
-SHORT = FaultCounts(kills=40, damages=60, reader_operations=300, examples=6, steps=25, herd_rounds=1)
-LONG = FaultCounts(kills=1_000, damages=1_000, reader_operations=10_000, examples=150, steps=40, herd_rounds=300)
+SHORT = FaultCounts(kills=40, damages=60, reader_operations=300, examples=20, steps=40, herd_rounds=1)
+LONG = FaultCounts(kills=1_000, damages=1_000, reader_operations=10_000, examples=2_000, steps=40, herd_rounds=300)

@@ -83,16 +83,21 @@ def _sizes(cache: Path) -> dict[tuple[str, int], int]:
 
 def half_models(cache: Path) -> list[str]:
     """The cache's committed versions that are not what their manifest says; empty when all is well."""
-    wrong = []
-    for folder in (cache / "models").glob("*/*"):
-        try:
-            files = json.loads((folder / "manifest.json").read_bytes())["files"]
-            expected = {path: entry["sha256"] for path, entry in files.items()}
-            if content_of(folder / "files") != expected:
-                wrong.append(str(folder))
-        except (OSError, ValueError, KeyError):
-            wrong.append(str(folder))
-    return wrong
+    return [str(folder) for folder in (cache / "models").glob("*/*") if _is_half(folder)]
+
+
+def _is_half(folder: Path) -> bool:
+    inode = -1
+    try:
+        inode = folder.stat().st_ino
+        files = json.loads((folder / "manifest.json").read_bytes())["files"]
+        whole = content_of(folder / "files") == {path: entry["sha256"] for path, entry in files.items()}
+    except (OSError, ValueError, KeyError):
+        whole = False
+    try:
+        return not whole and folder.stat().st_ino == inode
+    except FileNotFoundError:
+        return False  # it was being removed, in one step, while it was looked at
 
 
 def half_published(bucket: Path) -> list[str]:

@@ -9,6 +9,7 @@ from flask_openapi import OpenAPI
 
 from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.generations import Generations
+from enlight.dreambooth_api.process_environment import PROCESS_ENVIRONMENT
 from enlight.dreambooth_api.requests import EngineConfig
 from enlight.dreambooth_api.routes import inference_routes, training_routes
 from enlight.dreambooth_api.settings import Settings
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         max_pending=settings.max_inference_requests,
         start_timeout_s=settings.engine_start_timeout_s,
         hang_timeout_s=settings.engine_hang_timeout_s,
+        env=PROCESS_ENVIRONMENT,
     )
     queue = TrainingQueue(
         settings,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from enlight.dreambooth_api.bases import BaseCatalogue
+from enlight.dreambooth_api.process_environment import PROCESS_ENVIRONMENT
 from enlight.dreambooth_api.requests import TrainerConfig, TrainingOutcome, TrainingProgress, TrainingRequest
 from enlight.dreambooth_api.settings import Settings
 from enlight.dreambooth_api.training_jobs import JobState, TrainingJob, fingerprint, new_job_id
@@ -54,6 +55,7 @@ def run_trainer(settings: Settings) -> RunTrainer:
             cancel=job.cancel,
             cancel_grace_s=settings.training_stop_grace_s,
             closing=closing,
+            env=PROCESS_ENVIRONMENT,
             name="trainer",
         )
         return cast(TrainingOutcome, outcome)

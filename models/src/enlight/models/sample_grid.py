@@ -77,8 +77,7 @@ def main() -> None:
     padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     sheet = Image.fromarray(np.concatenate(padded))
     sheet = sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST)
-    # 256 colours: half the size, and nobody sees it
-    sheet.quantize(256, dither=Image.Dither.NONE).save(arguments.out, optimize=True)
+    sheet.save(arguments.out, optimize=True)
 
 
 if __name__ == "__main__":
