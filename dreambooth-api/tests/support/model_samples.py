@@ -83,7 +83,8 @@ def _sizes(cache: Path) -> dict[tuple[str, int], int]:
 
 def half_models(cache: Path) -> list[str]:
     """The cache's committed versions that are not what their manifest says; empty when all is well."""
-    return [str(folder) for folder in (cache / "models").glob("*/*") if _is_half(folder)]
+    folders = [parent for parent, _, _ in os.walk(cache / "models")]  # unlike glob, passes over what disappears
+    return [name for name in folders if len(Path(name).relative_to(cache).parts) == 3 and _is_half(Path(name))]
 
 
 def _is_half(folder: Path) -> bool:

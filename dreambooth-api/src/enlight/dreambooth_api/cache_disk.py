@@ -248,7 +248,7 @@ class CacheDisk:
 
     def _evict(self, bytes_to_free: int) -> int:
         freed = 0
-        for folder in self.root.glob("quarantine/*"):
+        for folder in cache_layout.entries(self.root / "quarantine"):
             freed += cache_layout.size_bytes(folder)
             cache_layout.discard(self.root, folder)
         for stored in self.versions():
@@ -268,16 +268,16 @@ class CacheDisk:
 
     def _sweep(self) -> None:
         """Remove what nobody can use. Under the lock: whatever has no living holder then has a dead one."""
-        for folder in self.root.glob("trash/*"):
+        for folder in cache_layout.entries(self.root / "trash"):
             cache_layout.remove_tree(folder)
-        for folder in self.root.glob("downloads/*"):
+        for folder in cache_layout.entries(self.root / "downloads"):
             if cache_layout.is_abandoned(folder):
                 cache_layout.discard(self.root, folder)
-        for folder in self.root.glob("models/*/*"):
+        for folder in cache_layout.version_folders(self.root):
             last_use_ns = cache_layout.last_use_ns(folder)
             if last_use_ns is None or (last_use_ns == REMOVED_NS and cache_layout.is_abandoned(folder)):
                 cache_layout.discard(self.root, folder)
-        for folder in self.root.glob("quarantine/*"):
+        for folder in cache_layout.entries(self.root / "quarantine"):
             with suppress(FileNotFoundError):
                 if self._clock() - folder.stat().st_mtime > _QUARANTINE_S:
                     cache_layout.discard(self.root, folder)

@@ -20,6 +20,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +55,25 @@ class StoredVersion:
 def stored_versions(root: Path) -> list[StoredVersion]:
     """Every committed version, longest unused first."""
     found = []
-    for folder in root.glob("models/*/*"):
+    for folder in version_folders(root):
         used_ns = last_use_ns(folder)
         if used_ns is not None:
             found.append(StoredVersion(folder.parent.name, folder.name, folder, size_bytes(folder), used_ns))
     return sorted(found, key=lambda stored: stored.last_use_ns)
+
+
+def version_folders(root: Path) -> list[Path]:
+    """Every folder in the place of a version, whole or not."""
+    return [folder for model in entries(root / "models") for folder in entries(model)]
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in the folder; nothing, when another process is just removing it."""
+    try:
+        with os.scandir(folder) as found:
+            return [Path(entry.path) for entry in found]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def reserved_bytes(root: Path) -> int:
@@ -67,7 +82,7 @@ def reserved_bytes(root: Path) -> int:
     The number is part of the folder's name, so it exists with the folder from its first moment to its last.
     """
     total = 0
-    for folder in root.glob("downloads/*"):
+    for folder in entries(root / "downloads"):
         number = folder.name.rpartition("-")[2]
         total += int(number) if number.isascii() and number.isdecimal() else size_bytes(folder)
     return total
@@ -95,16 +110,12 @@ def last_use_ns(folder: Path) -> int | None:
 def size_bytes(folder: Path) -> int:
     """Sum of the sizes of all files below ``folder``; 0 when it is gone."""
     total = 0
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    total += size_bytes(Path(entry.path))
-                else:
-                    with suppress(FileNotFoundError):
-                        total += entry.stat(follow_symlinks=False).st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return total
+    for path in entries(folder):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        total += size_bytes(path) if stat.S_ISDIR(status.st_mode) else status.st_size
     return total
 
 
@@ -128,7 +139,7 @@ def is_abandoned(folder: Path) -> bool:
 
 def sweep_locks(root: Path) -> None:
     """Remove lock files that killed processes left."""
-    for path in root.glob("locks/*.lock"):
+    for path in entries(root / "locks"):
         if path.name != DISK_LOCK and (lock := FileLock.try_hold(path)) is not None:
             lock.release_and_remove()
 
