@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from typing import Any
 import requests
 from contact_sheet import Scene, write_contact_sheet
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 from similarity import SubjectSimilarity
 
+from enlight.dreambooth_api.progress_bar import progress_bar
+from enlight.dreambooth_api.requests import TrainingProgress
 from enlight.servicekit.local_service import LocalService
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,29 +102,19 @@ def _service(data_folder: str) -> LocalService:
 
 
 def _train_and_generate(url: str, console: Console) -> Pictures:
-    with Progress(
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    ) as progress:
-        # Before: the base model does not know what "sks" means. The same seeds are not needed, only the same prompts.
-        before_bar = progress.add_task("before training", total=len(SCENES), note="")
-        before = []
-        for scene in SCENES:
-            body = {
-                "model_id": "enlight/pocket",
-                "prompt": f"{INSTANCE_PROMPT} {scene}",
-                "num_images": PICTURES_PER_SCENE,
-                "seed": SEED,
-            }
-            before.append(_pictures(_post(f"{url}/v1/generations", body)))
-            progress.advance(before_bar)
+    before = []
+    # The base model does not know what "sks" means yet.
+    for scene in track(SCENES, "before training", console=console):
+        body = {
+            "model_id": "enlight/pocket",
+            "prompt": f"{INSTANCE_PROMPT} {scene}",
+            "num_images": PICTURES_PER_SCENE,
+            "seed": SEED,
+        }
+        before.append(_pictures(_post(f"{url}/v1/generations", body)))
 
-        training_bar = progress.add_task("training", total=TRAINING["MAX_TRAINING_STEPS"], note="")
-        watcher = threading.Thread(target=_watch_training, args=(url, progress, training_bar), daemon=True)
+    with progress_bar(console) as show:
+        watcher = threading.Thread(target=_watch_training, args=(url, show), daemon=True)
         watcher.start()
         answer = _post(
             f"{url}/train",
@@ -133,22 +126,16 @@ def _train_and_generate(url: str, console: Console) -> Pictures:
             },
         )
         watcher.join(timeout=10)
-        console.print(f"{answer['message']} model_id = {answer['model_id']}")
+    console.print(f"{answer['message']} model_id = {answer['model_id']}")
 
-        after_bar = progress.add_task("after training", total=len(SCENES), note="")
-        after = []
-        for scene in SCENES:
-            body = {
-                "model_id": MODEL_ID,
-                "prompt": f"{INSTANCE_PROMPT} {scene}",
-                "num_image": PICTURES_PER_SCENE,
-            }
-            after.append(_pictures(_post(f"{url}/inference", body)))
-            progress.advance(after_bar)
+    after = []
+    for scene in track(SCENES, "after training", console=console):
+        body = {"model_id": MODEL_ID, "prompt": f"{INSTANCE_PROMPT} {scene}", "num_image": PICTURES_PER_SCENE}
+        after.append(_pictures(_post(f"{url}/inference", body)))
     return Pictures(before, after)
 
 
-def _watch_training(url: str, progress: Progress, bar: Any) -> None:  # noqa: ANN401 -- rich's TaskID
+def _watch_training(url: str, show: Callable[[TrainingProgress], None]) -> None:
     """Moves the bar by the training's server-sent events."""
     for _ in range(300):
         running = requests.get(f"{url}/v1/trainings", params={"state": "running"}, timeout=10).json()["trainings"]
@@ -161,9 +148,8 @@ def _watch_training(url: str, progress: Progress, bar: Any) -> None:  # noqa: AN
     for line in events.iter_lines(chunk_size=1):
         if line.startswith(b"data:"):
             event = json.loads(line[5:])
-            if event.get("phase") == "training":
-                note = f"loss {event['loss']:.3f}" if event["loss"] is not None else ""
-                progress.update(bar, completed=event["step"], note=note)
+            if "phase" in event:
+                show(TrainingProgress(**event))
 
 
 def _judge(pictures: Pictures) -> list[Scene]:

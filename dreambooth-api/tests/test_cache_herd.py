@@ -11,7 +11,8 @@ import pytest
 from cache_worker import Nursery, Worker, WorkerConfig
 from fake_gcs import fake_gcs
 from fault_counts import LONG, SHORT
-from model_samples import DESCRIPTION, cache_bytes, fast_folder, half_models, write_model
+from memory_folder import memory_folder
+from model_samples import DESCRIPTION, cache_bytes, half_models, write_model
 
 from enlight.dreambooth_api.model_store import ModelStore
 from enlight.servicekit.directory_store import DirectoryStore
@@ -53,14 +54,14 @@ def run_herd(folder: Path, rounds: int) -> None:
 
 
 def test_sixteen_processes_fetch_once() -> None:
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         run_herd(folder, SHORT.herd_rounds)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_sixteen_processes_fetch_once_long() -> None:
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         run_herd(folder, LONG.herd_rounds)
 
 
@@ -86,7 +87,7 @@ def test_processes_fetch_once_from_google(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_next_takes_over_from_a_killed_one() -> None:
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         content = write_model(folder / "model", seed=1)
         ModelStore(DirectoryStore(folder / "bucket")).publish("dog", folder / "model", DESCRIPTION)
         config = WorkerConfig(f"file://{folder}/bucket", f"{folder}/cache", f"{folder}/log", quota_bytes=45_000)
@@ -109,7 +110,7 @@ def test_the_next_takes_over_from_a_killed_one() -> None:
 
 
 def test_a_killed_processes_pins_are_gone() -> None:
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         store = ModelStore(DirectoryStore(folder / "bucket"))
         contents = {}
         for number, model_id in enumerate(("a", "b")):

@@ -14,12 +14,12 @@ import pytest
 from cache_machine import damage
 from cache_worker import Nursery, Worker, WorkerConfig, WorkerDied
 from fault_counts import LONG, SHORT
+from memory_folder import memory_folder
 from model_samples import (
     DESCRIPTION,
     Content,
     cache_bytes,
     content_of,
-    fast_folder,
     half_models,
     half_published,
     write_model,
@@ -181,7 +181,7 @@ class Campaign:
 def run_kills(nursery: Nursery, kills: int) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         campaign = Campaign(nursery, folder, random.Random(seed))
         campaign.run(kills)
         print(f"{campaign.kills} kills in {campaign.operations} operations")
@@ -202,7 +202,7 @@ def run_readers(nursery: Nursery, operations: int) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)
     chance = random.Random(seed)
-    with fast_folder() as folder, ExitStack() as stack:
+    with memory_folder() as folder, ExitStack() as stack:
         store = ModelStore(DirectoryStore(folder / "bucket"))
         contents = {}
         for number, model_id in enumerate(MODEL_IDS):

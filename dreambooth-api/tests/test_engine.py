@@ -298,7 +298,7 @@ def test_a_base_that_is_not_here_says_what_to_do(bench: Bench) -> None:
     [{"width_px": 63}, {"height_px": 68}, {"width_px": 24}, {"width_px": 136}, {"height_px": 0}],
 )
 def test_a_size_that_the_base_cannot_make_is_a_field_error(bench: Bench, changes: dict[str, Any]) -> None:
-    with pytest.raises(InvalidField, match="size: must be a multiple of 8 from 32 to 128 for tests/tiny"):
+    with pytest.raises(InvalidField, match=r"(width|height): must be a multiple of 8 from 32 to 128 for tests/tiny"):
         answer(bench.ask("dog", **changes))
 
 
@@ -471,6 +471,7 @@ def test_an_engine_that_is_stopped_finishes_what_it_has_and_ends_by_itself(bench
     # Given a request at work
     worker = bench.worker()
     ticket = bench.ask("dog", seed=SLOW)
+    assert wait_until(lambda: bench.engine.state is WorkerState.BUSY), "the engine is there and has the request"
     time.sleep(2 * WINDOW_S)
     # When the engine is stopped
     started_s = time.monotonic()

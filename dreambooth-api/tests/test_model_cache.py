@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from cache_worker import LoggedStore
-from model_samples import DESCRIPTION, Content, cache_bytes, content_of, fast_folder, half_models, write_model
+from memory_folder import memory_folder
+from model_samples import DESCRIPTION, Content, cache_bytes, content_of, half_models, write_model
 
 from enlight.dreambooth_api import file_locks, model_cache
 from enlight.dreambooth_api.file_locks import FileLock
@@ -85,7 +87,7 @@ class House:
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         yield House(folder)
 
 
@@ -402,8 +404,8 @@ def test_a_bucket_that_is_away_is_done_without(house: House) -> None:
     asked = store.questions
     assert use(cache, "dog") == contents["dog"]
     assert use(cache, "dog") == contents["dog"]
-    assert store.questions == asked + 1
     assert use(house.cache(store=store), "dog") == contents["dog"]
+    assert store.questions == asked + 1
     # And what is not cached is said to be unavailable, not unknown
     with pytest.raises(StorageUnavailable), cache.lease("cat"):
         pass
@@ -723,6 +725,41 @@ def test_a_use_counts_until_its_end(house: House) -> None:
     house.tick()
     use(cache, "c")
     assert house.cached() == {"a", "c"}
+
+
+LARGE_MODEL = """
+import resource, sys
+from pathlib import Path
+from model_samples import DESCRIPTION
+from enlight.dreambooth_api.model_cache import ModelCache
+from enlight.dreambooth_api.model_store import ModelStore
+from enlight.servicekit.directory_store import DirectoryStore
+folder = Path(sys.argv[1])
+before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+store = ModelStore(DirectoryStore(folder / "bucket"))
+store.publish("dog", folder / "model", DESCRIPTION)
+for _ in range(2):
+    cache = ModelCache(folder / "cache", store, quota_bytes=1 << 30, alias_ttl_s=0.0, fetch_timeout_s=60.0)
+    with cache.lease("dog") as cached:
+        assert (cached.folder / "weights").stat().st_size == 128 << 20
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb)
+"""
+
+
+def test_a_large_model_does_not_pass_through_memory(house: House) -> None:
+    # Given a model of 128 MiB
+    (house.folder / "model").mkdir()
+    (house.folder / "model" / "weights").touch()
+    os.truncate(house.folder / "model" / "weights", 128 << 20)
+    # When it is published, fetched and checked again, then memory grows by some pieces of it
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE_MODEL, str(house.folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 20 * 1024
 
 
 def test_many_readers_of_a_small_cache(house: House) -> None:

@@ -10,7 +10,8 @@ import pytest
 from cache_machine import damage
 from cache_mutants import TrustingCache, TrustingStore
 from fault_counts import LONG, SHORT
-from model_samples import DESCRIPTION, content_of, fast_folder, write_model
+from memory_folder import memory_folder
+from model_samples import DESCRIPTION, content_of, write_model
 
 from enlight.dreambooth_api.model_cache import ModelCache
 from enlight.dreambooth_api.model_store import ModelStore
@@ -49,7 +50,7 @@ def run_damages(
     print("seed", seed)
     chance = random.Random(seed)
     outcomes: Counter[str] = Counter()
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         # Given a model with two versions
         objects = DirectoryStore(folder / "bucket")
         for number, version in enumerate(("v1", "v2")):
@@ -120,7 +121,7 @@ def test_without_checks_it_does(run: Callable[[], object]) -> None:
 
 
 def test_every_position_of_a_file() -> None:
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         # Given a cached model
         content = write_model(folder / "trained", 1)
         store = ModelStore(DirectoryStore(folder / "bucket"))

@@ -16,6 +16,7 @@ from fault_proxy import Fault
 from model_samples import DESCRIPTION, Content, content_of, write_model
 
 from enlight.dreambooth_api.bucket_layout import TOMBSTONE
+from enlight.dreambooth_api.model_removal import sweep
 from enlight.dreambooth_api.model_store import Manifest, ModelStore
 from enlight.servicekit.directory_store import DirectoryStore
 from enlight.servicekit.errors import Conflict, CorruptModel, InvalidField, NotFound, StorageUnavailable
@@ -323,6 +324,21 @@ def test_a_sweep_cannot_take_files_from_a_version(folder_objects: DirectoryStore
     # When the version is published all the same, then it is whole
     manifest = Swept(folder_objects).publish("dog", model, DESCRIPTION)
     assert fetch(store, manifest, tmp_path / "out") == content_of(model)
+
+
+def test_a_sweep_leaves_a_version_committed_meanwhile(
+    folder_objects: DirectoryStore, model: Path, tmp_path: Path
+) -> None:
+    # Given a sweep that looks at a version without a manifest, which is committed right then
+    folder_objects.put_bytes(f"dog/v1/{'0' * 64}/x", b"x")
+
+    def read_manifest(model_id: str, version: str) -> None:
+        ModelStore(folder_objects).publish(model_id, model, DESCRIPTION, version=version)
+
+    # When it goes on, then it lets go of that version
+    assert sweep(folder_objects, read_manifest, written_before_s=time.time() + 60) == 0
+    store = ModelStore(folder_objects)
+    assert fetch(store, store.manifest("dog", "v1"), tmp_path / "out") == content_of(model)
 
 
 def bucket_file(tmp_path: Path, pattern: str) -> Path:

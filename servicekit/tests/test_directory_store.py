@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from memory_folder import memory_folder
 
 from enlight.servicekit.directory_store import DirectoryStore
 from enlight.servicekit.errors import Conflict, NotFound, StorageUnavailable
@@ -20,6 +22,12 @@ from enlight.servicekit.errors import Conflict, NotFound, StorageUnavailable
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "bucket"
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    with memory_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -122,9 +130,10 @@ while True:
 """
 
 
-def test_kill_leaves_whole_objects_only(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
+def test_kill_leaves_whole_objects_only(memory: Path) -> None:
     # Given writers of 2 MiB objects and of a pointer that is overwritten again and again
-    big = tmp_path / "big"
+    root, big = memory / "bucket", memory / "big"
+    store = DirectoryStore(root)
     big.write_bytes(os.urandom(2 << 20))
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)

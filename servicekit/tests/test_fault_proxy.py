@@ -64,7 +64,8 @@ def test_tcp_passes_everything_and_breaks_what_it_is_told(echo: tuple[str, int])
         answer = exchange(proxy.port)
         assert [i for i in range(len(PAYLOAD)) if answer[i] != PAYLOAD[i]] == [7]
         proxy.inject(Fault(reset=True))
-        with pytest.raises(ConnectionError):
+        # Which call meets the reset, and so which OSError it is, depends on who is faster.
+        with pytest.raises(OSError):  # noqa: PT011
             exchange(proxy.port)
         proxy.inject(Fault(latency_s=0.2))
         started = time.monotonic()

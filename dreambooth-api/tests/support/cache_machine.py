@@ -15,12 +15,12 @@ from typing import Any
 from cache_worker import Nursery, Worker, WorkerConfig, WorkerDied
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from memory_folder import memory_folder
 from model_samples import (
     DESCRIPTION,
     Content,
     cache_bytes,
     content_of,
-    fast_folder,
     half_models,
     half_published,
     write_model,
@@ -75,7 +75,7 @@ class CacheMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         """An empty cache, and a bucket with one version of each model."""
-        self._stack = fast_folder()
+        self._stack = memory_folder()
         self.folder = self._stack.__enter__()
         self.bucket, self.cache = self.folder / "bucket", self.folder / "cache"
         self.log = self.folder / "log"

@@ -25,7 +25,8 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from cache_mutants import MUTANT_CACHES, MUTANT_STORES
-from model_samples import DESCRIPTION, Content, content_of, fast_folder, write_model
+from memory_folder import memory_folder
+from model_samples import DESCRIPTION, Content, content_of, write_model
 
 from enlight.dreambooth_api.model_cache import ModelCache
 from enlight.dreambooth_api.model_store import ModelStore
@@ -235,7 +236,7 @@ def _serve(connection: socket.socket) -> None:
 
 def _warm_up() -> None:
     """Do everything once, so that no worker has to import or compile anything."""
-    with fast_folder() as folder:
+    with memory_folder() as folder:
         config = WorkerConfig(f"file://{folder}/bucket", f"{folder}/cache", f"{folder}/log", quota_bytes=100_000)
         operations = _Operations(config, lambda value: None)
         operations.publish("warm", 1, f"{folder}/trained", "v1")

@@ -6,10 +6,7 @@ import hashlib
 import json
 import os
 import random
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from enlight.dreambooth_api.model_store import ModelDescription
@@ -24,17 +21,6 @@ DESCRIPTION = ModelDescription(
 
 Content = dict[str, str]
 """SHA-256 by relative path."""
-
-
-@contextmanager
-def fast_folder() -> Iterator[Path]:
-    """A folder in memory where there is one: kills do not need a disk, and syncing one takes most of the time."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="enlight-test-", dir=memory if memory.is_dir() else None))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_model(folder: Path, seed: int, *, size_bytes: int = 40_000) -> Content:

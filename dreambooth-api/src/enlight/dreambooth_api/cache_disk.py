@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enlight.dreambooth_api import cache_layout
-from enlight.dreambooth_api.cache_layout import DISK_LOCK, FILES, FOLDERS, LEASE, MANIFEST, REMOVED_NS, StoredVersion
+from enlight.dreambooth_api.cache_layout import DISK_LOCK, FILES, FOLDERS, LEASE, REMOVED_NS, StoredVersion
 from enlight.dreambooth_api.file_locks import POLL_S, FileLock
 from enlight.servicekit.atomic_files import sync_folder, sync_tree
 from enlight.servicekit.errors import StorageFull
@@ -38,11 +38,6 @@ class Pin:
     def files(self) -> Path:
         """The folder of the model's files."""
         return self.folder / FILES
-
-    @property
-    def manifest_path(self) -> Path:
-        """The stored manifest."""
-        return self.folder / MANIFEST
 
 
 @dataclass

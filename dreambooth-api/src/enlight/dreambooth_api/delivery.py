@@ -49,8 +49,9 @@ class Delivery:
                 self._channel.fail(generation.task.id, error)
 
     def stop(self) -> None:
-        """Drops what waits to be encoded, and waits for what is being encoded and answered."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Waits until every picture that was made is encoded and answered: a device that failed since does not
+        take finished pictures with it."""
+        self._pool.shutdown(wait=True)
 
     def _encode(self, row: Row, picture: NDArray[np.uint8]) -> None:
         generation = row.generation

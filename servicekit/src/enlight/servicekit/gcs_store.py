@@ -294,7 +294,7 @@ def _make_client(endpoint: str | None, timeout_s: float) -> Client:
         credentials, project = client._credentials, client.project or "none"
     else:
         credentials, project = AnonymousCredentials(), "none"  # type: ignore[no-untyped-call]
-    # Google's own session waits 300 s for a token, and keeps 10 connections.
+    # Google's own session waits up to 300 s for a new token after a 401, and keeps 10 connections.
     session = AuthorizedSession(credentials, refresh_timeout=timeout_s)  # type: ignore[no-untyped-call]
     for scheme in ("https://", "http://"):
         session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
