@@ -58,14 +58,29 @@ def test_a_use_is_no_change(folder: Path) -> None:
     assert copies.hashed == 1
 
 
-def test_files_written_just_now_are_hashed_again(folder: Path) -> None:
-    # Given files as young as a filesystem's clock can tell: a change right now would not show
+def test_a_change_at_once_after_a_check_is_noticed(folder: Path) -> None:
+    # Given files as young as a filesystem's clock can tell
+    for _ in range(5):
+        copies = Counting()
+        path = folder / "files/unet/config.json"
+        good = path.read_bytes()
+        path.write_bytes(good)
+        copies.check(folder, "dog", "v1")
+        # When one changes right after it was checked
+        path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        # Then the next check sees it
+        with pytest.raises(CorruptModel):
+            copies.check(folder, "dog", "v1")
+        path.write_bytes(good)
+
+
+def test_files_from_the_future_are_hashed_every_time(folder: Path) -> None:
+    # Given files written before the clock stepped back
     copies = Counting()
-    for path in (folder / "files").rglob("*.json"):
-        path.write_bytes(path.read_bytes())
-    copies.check(folder, "dog", "v1")
-    copies.check(folder, "dog", "v1")
-    # Then the first check is not relied on
+    later = time.time() + 3600
+    os.utime(folder / "files/unet/config.json", (later, later))
+    for _ in range(2):
+        copies.check(folder, "dog", "v1")
     assert copies.hashed == 2
 
 

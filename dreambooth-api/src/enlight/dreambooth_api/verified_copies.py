@@ -21,7 +21,7 @@ _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO)
 """Errors that speak of the files, not of this process (which may have run out of descriptors or memory)."""
 _REMEMBERED = 1000
 _TICK_NS = 20_000_000
-"""Longer than the steps of a filesystem's clock: a file may change twice within one and show one time."""
+"""Longer than a step of any filesystem's clock."""
 
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 
@@ -40,8 +40,7 @@ class VerifiedCopies:
             one_at_a_time = self._checking.setdefault(folder, threading.Lock())
         with one_at_a_time:
             try:
-                looked_ns = time.time_ns()
-                fingerprint = _fingerprint(folder)
+                fingerprint, settled = _look(folder)
                 known = self._known.get(folder)
                 if known is not None and known[0] == fingerprint:
                     return known[1]
@@ -50,13 +49,15 @@ class VerifiedCopies:
                 if error.errno in _DAMAGE:
                     raise CorruptModel(f"A file cannot be read: {error.strerror}.") from error
                 raise
-            self._remember(folder, fingerprint, looked_ns, manifest)
+            if settled:
+                self._remember(folder, fingerprint, manifest)
             return manifest
 
     def trust(self, folder: Path, manifest: Manifest) -> None:
         """Note a version whose bytes were hashed while they were written. Raises: OSError."""
-        looked_ns = time.time_ns()
-        self._remember(folder, _fingerprint(folder), looked_ns, manifest)
+        fingerprint, settled = _look(folder)
+        if settled:
+            self._remember(folder, fingerprint, manifest)
 
     def _verify(self, folder: Path, model_id: str, version: str) -> Manifest:
         manifest = read_manifest(folder, model_id, version)
@@ -69,10 +70,7 @@ class VerifiedCopies:
                 raise CorruptModel(f"{path} has other bytes than the manifest says.")
         return manifest
 
-    def _remember(self, folder: Path, fingerprint: Fingerprint, looked_ns: int, manifest: Manifest) -> None:
-        newest_ns = max((max(modified_ns, changed_ns) for _, _, modified_ns, changed_ns, _ in fingerprint), default=0)
-        if newest_ns + _TICK_NS > looked_ns:
-            return  # a change right now would leave the same times: hashed again next time
+    def _remember(self, folder: Path, fingerprint: Fingerprint, manifest: Manifest) -> None:
         with self._guard:
             self._known[folder] = (fingerprint, manifest)
             if len(self._known) > _REMEMBERED:
@@ -86,6 +84,22 @@ def read_manifest(folder: Path, model_id: str, version: str) -> Manifest:
     with (folder / MANIFEST).open("rb") as file:
         data = file.read(MANIFEST_BYTES + 1)
     return Manifest.from_json(data, model_id=model_id, version=version)
+
+
+def _look(folder: Path) -> tuple[Fingerprint, bool]:
+    """The fingerprint, and whether any change from now on will show in it.
+
+    A file that changes twice within one step of the filesystem's clock shows one time, so this waits until the files
+    are older than a step. A file from the future never is: then everything is hashed every time.
+    """
+    while True:
+        looked_ns = time.time_ns()
+        fingerprint = _fingerprint(folder)
+        newest_ns = max((max(modified_ns, changed_ns) for _, _, modified_ns, changed_ns, _ in fingerprint), default=0)
+        age_ns = looked_ns - newest_ns
+        if not 0 <= age_ns < _TICK_NS:
+            return fingerprint, age_ns > 0
+        time.sleep((_TICK_NS - age_ns) / 1e9)
 
 
 def _fingerprint(folder: Path) -> Fingerprint:
