@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from training_samples import training_request
 
 from enlight.dreambooth_api.requests import (
     Base,
@@ -38,28 +39,14 @@ def write_photos(folder: Path, count: int) -> tuple[Path, ...]:
 
 def make_request(photos: tuple[Path, ...], **changes: Any) -> TrainingRequest:
     """A short full training with a learning rate that shows."""
-    request = TrainingRequest(
+    request = training_request(
         model_id="tiny",
         base_name="tests/tiny",
         instance_prompt="a photo of sks dog",
         photos=photos,
         max_training_steps=3,
-        resolution_px=64,
-        train_batch_size=1,
         learning_rate=1e-3,
-        lr_scheduler="constant",
-        lr_warmup_steps=0,
-        gradient_accumulation_steps=1,
         seed=7,
-        kind="full",
-        lora_rank=4,
-        lora_alpha=4,
-        prior_preservation=False,
-        prior_loss_weight=1.0,
-        class_prompt="",
-        num_class_images=0,
-        train_text_encoder=False,
-        max_grad_norm=1.0,
     )
     if changes.get("prior_preservation"):
         changes = {"class_prompt": "a photo of dog", "num_class_images": 2, **changes}
