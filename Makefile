@@ -19,7 +19,7 @@ down:            ## stop what `make up` started
 test: setup lint ## every test
 	@dev-scripts/test.sh
 
-test-long: setup ## the fault campaigns with their full counts (about an hour)
+test-long: setup ## the fault campaigns with their full counts (about a quarter of an hour)
 	@dev-scripts/test.sh --long
 
 lint: setup      ## ruff, mypy --strict, shellcheck
