@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -165,7 +166,9 @@ class Campaign:
             self.others[0].call("use", model_id=model_id)
 
     def finish(self) -> None:
-        """Nothing is left of all those who were killed."""
+        """Nothing is left of all those who were killed, once it is old enough."""
+        for path in (self.cache / "aliases").glob(".*.tmp"):
+            os.utime(path, (1.0, 1.0))
         cache = ModelCache(self.cache, self.store, quota_bytes=QUOTA_BYTES, alias_ttl_s=0.0, fetch_timeout_s=30.0)
         for model_id in MODEL_IDS:
             with cache.lease(model_id) as cached:

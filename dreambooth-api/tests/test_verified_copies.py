@@ -74,6 +74,13 @@ def test_a_change_at_once_after_a_check_is_noticed(folder: Path) -> None:
         path.write_bytes(good)
 
 
+def test_waits_until_files_are_older_than_a_step_of_the_clock(folder: Path) -> None:
+    path = folder / "files/unet/config.json"
+    path.write_bytes(path.read_bytes())
+    VerifiedCopies().check(folder, "dog", "v1")
+    assert time.time_ns() - path.stat().st_mtime_ns > 15_000_000
+
+
 def test_files_from_the_future_are_hashed_every_time(folder: Path) -> None:
     # Given files written before the clock stepped back
     copies = Counting()

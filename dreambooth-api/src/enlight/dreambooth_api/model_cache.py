@@ -83,7 +83,7 @@ class ModelCache:
     A folder that cannot be written to (full, read-only) does not keep the cache from starting: what is in
     it is served, and what is not ends in StorageFull.
 
-    Raises: InvalidField naming ``cache_folder`` when locks do not work on its filesystem.
+    Raises: InvalidField naming ``model_cache_folder`` when locks do not work on its filesystem.
     """
 
     disk_type: ClassVar[type[CacheDisk]] = CacheDisk
@@ -123,7 +123,7 @@ class ModelCache:
             _logger.warning("The model cache's folder cannot be written to: %s.", error)
             return
         if not locks_work:
-            raise InvalidField.of("cache_folder", f"{folder} is on a filesystem whose locks do not exclude")
+            raise InvalidField.of("model_cache_folder", f"{folder} is on a filesystem whose locks do not exclude")
 
     @contextmanager
     def lease(self, model_id: str, *, version: str | None = None) -> Iterator[CachedModel]:
