@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from enlight.dreambooth_api.schemas import GenerationBody, InferenceBody, TrainBody, TrainingBody
+from enlight.dreambooth_api.photo_preflight import WARNING_CODES
+from enlight.dreambooth_api.schemas import GenerationBody, InferenceBody, PhotosCheckBody, TrainBody, TrainingBody
 from enlight.servicekit.errors import ServiceError, error_classes
 
 INTRODUCTION = """# API
@@ -18,7 +19,7 @@ is made from the code by `make docs`; a test compares them. A running service ha
 `/docs` and `/openapi.json`.
 """
 
-ROUTES: tuple[tuple[str, str, type[BaseModel], str], ...] = (
+ROUTES: tuple[tuple[str, str, type[BaseModel] | None, str], ...] = (
     (
         "POST /train",
         "Trains and answers when the model is in the bucket and the local copy is gone. A client that leaves cancels "
@@ -44,9 +45,32 @@ ROUTES: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "POST /v1/trainings",
         "Accepts a training and answers 202 at once. `GET /v1/trainings/<id>` shows it, `GET /v1/trainings` lists "
         "(`?state=running&limit=100`), `GET /v1/trainings/<id>/events` follows it as server-sent events `state` and "
-        "`progress` (resumable by `Last-Event-ID`), `POST /v1/trainings/<id>/cancel` ends it within one step.",
+        "`progress` (resumable by `Last-Event-ID`), `POST /v1/trainings/<id>/cancel` ends it within one step. "
+        "A `preset` of the base model says what the body leaves out; it goes before the service's settings.",
         TrainingBody,
-        '{"id": "tr-...", "state": "queued", "position": 0, "progress": null, ...}',
+        '{"id": "tr-...", "state": "queued", "preset": "full", "position": 0, "progress": null, ...}',
+    ),
+    (
+        "POST /v1/photos/check",
+        "Says before a training what is amiss with the photos; nothing is kept, and what can be trained on is never "
+        "refused. Warnings have a stable `code` (" + ", ".join(f"`{code}`" for code in WARNING_CODES) + "), a message "
+        "that says what to do, and the photos by their place from 0; every photo repeats the codes that name it. "
+        "`POST /v1/trainings` answers and records the same warnings, `POST /train` answers their messages. Blur is "
+        "judged at the training's resolution: a large soft photo may be sharp at 64 pixels.",
+        PhotosCheckBody,
+        '{"ok": false, "base_model": "enlight/pocket", "resolution": 64, "photos": [{"width_px": 256, '
+        '"height_px": 256, "warnings": ["blurred"]}, ...], "warnings": [{"code": "blurred", '
+        '"message": "photos[0]: blurred, even at ...", "photos": [0]}]}',
+    ),
+    (
+        "GET /v1/base-models",
+        "Lists the base models that requests may name, whether their weights are on this machine, and their training "
+        "presets. Presets are read from `training_presets.json` in a base's folder; `seed`, what `/train` does by "
+        "default, is there for every base.",
+        None,
+        '{"default": "enlight/pocket", "base_models": [{"name": "enlight/pocket", "weights_here": true, '
+        '"native_size_px": 64, "recommended_preset": "full", "presets": [{"name": "full", "description": "...", '
+        '"parameters": {"max_training_steps": 150, ...}}, ...], ...}, ...]}',
     ),
 )
 
@@ -57,15 +81,19 @@ def api_page() -> str:
     return INTRODUCTION + "\n## dreambooth-api, port 5000\n" + "".join(sections) + _other_routes() + _errors()
 
 
-def _route(name: str, text: str, body: type[BaseModel], answer: str) -> str:
+def _route(name: str, text: str, body: type[BaseModel] | None, answer: str) -> str:
+    fields = f"{_fields(body)}\n" if body else ""
+    return f"\n### {name}\n{text}\n\n{fields}Answer: `{answer}`\n"
+
+
+def _fields(body: type[BaseModel]) -> str:
     schema = body.model_json_schema()
     required = set(schema.get("required", ()))
     rows = [
         f"| `{field}` | {_type(known)} | {_default(field, known, required)} | {known.get('description', '')} |\n"
         for field, known in schema["properties"].items()
     ]
-    table = "| field | type and range | default | meaning |\n| --- | --- | --- | --- |\n" + "".join(rows)
-    return f"\n### {name}\n{text}\n\n{table}\nAnswer: `{answer}`\n"
+    return "| field | type and range | default | meaning |\n| --- | --- | --- | --- |\n" + "".join(rows)
 
 
 def _default(field: str, described: dict[str, Any], required: set[str]) -> str:

@@ -267,7 +267,7 @@ def test_pictures_that_are_not_read_are_named_by_their_place(service: LocalServi
 
 
 def test_a_body_over_the_limit_is_413_and_says_the_limit(service: LocalService) -> None:
-    for path, limit in (("/inference", 1_000_000), ("/train", 6_000_000)):
+    for path, limit in (("/inference", 1_000_000), ("/train", 6_000_000), ("/v1/photos/check", 6_000_000)):
         answer = raw(service, path, b'{"prompt": "' + b"x" * limit + b'"}')
         assert "limit" in assert_error(answer, 413, "body_too_large")["message"].lower()
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from enlight.dreambooth_api.photos import image_to_pixels, load_photo, rgb_to_pixels, square
+from enlight.dreambooth_api.centre_square import centre_square
+from enlight.dreambooth_api.photos import image_to_pixels, load_photo, rgb_to_pixels
 from enlight.servicekit.errors import BrokenImage
 
 
@@ -21,7 +22,7 @@ def _stripes(width: int, height: int) -> Image.Image:
 
 def test_the_centre_square_is_taken() -> None:
     # Given a wide picture whose middle third is green
-    picture = square(_stripes(96, 32), 64)
+    picture = centre_square(_stripes(96, 32), 64)
 
     # Then only the middle is left
     assert picture.size == (64, 64)
@@ -31,7 +32,7 @@ def test_the_centre_square_is_taken() -> None:
 
 def test_a_tall_picture_is_cut_above_and_below() -> None:
     tall = _stripes(96, 32).transpose(Image.Transpose.ROTATE_90)
-    assert (np.asarray(square(tall, 32))[4:-4, 4:-4] == (0, 255, 0)).all()
+    assert (np.asarray(centre_square(tall, 32))[4:-4, 4:-4] == (0, 255, 0)).all()
 
 
 @pytest.mark.parametrize("size", [(192, 128), (128, 192), (128, 128)])
@@ -47,13 +48,13 @@ def test_it_is_resizing_and_cropping(size: tuple[int, int]) -> None:
     expected = resized.crop((left, top, left + 64, top + 64))
 
     # Then that is what square gives
-    assert np.array_equal(np.asarray(square(photo, 64)), np.asarray(expected))
+    assert np.array_equal(np.asarray(centre_square(photo, 64)), np.asarray(expected))
 
 
 def test_a_very_long_panorama_costs_no_memory() -> None:
     # Given a picture that is 8000 times as long as high: resized first, it would have 512 x 4,096,000 pixels
     panorama = Image.new("RGB", (8000, 1), (10, 20, 30))
-    assert square(panorama, 512).getpixel((5, 5)) == (10, 20, 30)
+    assert centre_square(panorama, 512).getpixel((5, 5)) == (10, 20, 30)
 
 
 def test_pixels_are_scaled_to_plus_minus_one() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tiny_base import build_tiny_base
 from tiny_training import make_config, make_request, write_photos
 
+from enlight.dreambooth_api.bases import PRESETS_FILE
 from enlight.dreambooth_api.requests import TrainerConfig, TrainingRequest
 from enlight.dreambooth_api.training_identity import training_fingerprint
 
@@ -37,7 +38,7 @@ def test_what_does_not_change_the_weights_does_not_change_the_identity(config: T
 
 @pytest.mark.parametrize(
     "field",
-    [field.name for field in dataclasses.fields(TrainingRequest) if field.name != "photos"],
+    [field.name for field in dataclasses.fields(TrainingRequest) if field.name not in ("photos", "preset")],
 )
 def test_every_parameter_of_the_request_counts(config: TrainerConfig, field: str) -> None:
     value = getattr(config.request, field)
@@ -45,6 +46,15 @@ def test_every_parameter_of_the_request_counts(config: TrainerConfig, field: str
     changes: dict[str, Any] = {field: changed}
     other = dataclasses.replace(config, request=dataclasses.replace(config.request, **changes))
     assert training_fingerprint(other) != training_fingerprint(config)
+
+
+def test_neither_the_preset_s_name_nor_the_file_of_presets_counts(config: TrainerConfig) -> None:
+    # The values of a preset are parameters of the request, and those count; names and descriptions train nothing
+    before = training_fingerprint(config)
+    named = dataclasses.replace(config, request=dataclasses.replace(config.request, preset="lora"))
+    assert training_fingerprint(named) == before
+    (config.base.folder / PRESETS_FILE).write_text("{}")
+    assert training_fingerprint(config) == before
 
 
 def _change_a_photo(config: TrainerConfig) -> TrainerConfig:

@@ -87,7 +87,8 @@ def test_the_broken_photo_is_named_by_its_place(folder: Path) -> None:
 @pytest.mark.parametrize(("count", "warned"), [(1, True), (2, True), (3, False), (20, False)])
 def test_few_photos_are_worth_a_warning(folder: Path, count: int, warned: bool) -> None:
     body = TrainingBody(model_id="x", instance_prompt="a sks chair", photos=[photo()] * count)
-    assert bool(checker(folder).from_training_body(body).warnings) is warned
+    found = checker(folder).from_training_body(body).warnings
+    assert ("too_few" in [warning.code for warning in found]) is warned
 
 
 def test_missing_weights_are_known_before_any_photo_is_decoded(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.generations import Generations
 from enlight.dreambooth_api.process_environment import PROCESS_ENVIRONMENT
 from enlight.dreambooth_api.requests import EngineConfig
-from enlight.dreambooth_api.routes import inference_routes, training_routes
+from enlight.dreambooth_api.routes import base_model_routes, inference_routes, training_routes
 from enlight.dreambooth_api.settings import Settings
 from enlight.dreambooth_api.training_events import EventStreams
 from enlight.dreambooth_api.training_queue import TrainingQueue, run_trainer
@@ -73,12 +73,14 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         body_limits={
             "/train": settings.max_train_body_bytes,
             "/v1/trainings": settings.max_train_body_bytes,
+            "/v1/photos/check": settings.max_train_body_bytes,
         },
     )
     app.register_api(
         training_routes(TrainingChecker(settings, catalogue), queue, EventStreams(settings.max_event_streams))
     )
     app.register_api(inference_routes(Generations(settings, catalogue, engine)))
+    app.register_api(base_model_routes(catalogue, default=settings.default_base_model))
     service.add_metrics(app.extensions["metrics"])
     app.extensions["enlight"] = service
     service.start()

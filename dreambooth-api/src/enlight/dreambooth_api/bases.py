@@ -17,6 +17,8 @@ SIZE_MULTIPLE_PX = 8
 """Width and height must be multiples of this: the VAE's down-sampling factor in Stable Diffusion 1.x and 2.x."""
 REVISION_FILE = "revision.txt"
 """Written by ``fetch_base`` into a base's folder: the hub commit that lies there."""
+PRESETS_FILE = "training_presets.json"
+"""May lie in a base's folder: named sets of training parameters that suit this base."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +148,21 @@ class BaseCatalogue:
         """Commit to download for the canonical ``name``, if one is pinned."""
         return self._revisions.get(name) or self._entries[name].revision
 
+    def aliases(self, name: str) -> list[str]:
+        """The other names of the canonical ``name``, those of the settings included."""
+        return sorted(alias for alias, canonical in self._canonical.items() if canonical == name != alias)
+
+    def has_weights(self, base: Base) -> bool:
+        """Whether the weights of ``base`` are on this machine."""
+        return (base.folder / "model_index.json").is_file()
+
     def require_weights(self, base: Base) -> None:
         """Checks that the weights of ``base`` are on this machine.
 
         Raises:
             WeightsUnavailable: they are not; the message says what to run or set.
         """
-        if (base.folder / "model_index.json").is_file():
+        if self.has_weights(base):
             return
         entry = self._entries[base.name]
         get_it = f"run `python -m enlight.dreambooth_api.fetch_base {base.name}`, or " if entry.on_hub else ""

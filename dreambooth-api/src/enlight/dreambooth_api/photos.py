@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from enlight.dreambooth_api.centre_square import centre_square
 from enlight.servicekit.images import decode_image
 
 
@@ -18,18 +19,7 @@ def load_photo(path: Path, resolution_px: int, *, field: str) -> torch.Tensor:
 
     Raises: what ``servicekit.images.decode_image`` raises for a picture that cannot be read.
     """
-    return image_to_pixels(square(decode_image(path.read_bytes(), field), resolution_px))
-
-
-def square(image: Image.Image, side_px: int) -> Image.Image:
-    """The centre square of ``image``, resized to ``side_px``.
-
-    The same as resizing the short side and cropping, but the long side of a panorama is never made.
-    """
-    short_px = min(image.size)
-    left, top = ((length - short_px) / 2 for length in image.size)
-    box = (left, top, left + short_px, top + short_px)
-    return image.resize((side_px, side_px), Image.Resampling.LANCZOS, box=box)
+    return image_to_pixels(centre_square(decode_image(path.read_bytes(), field), resolution_px))
 
 
 def image_to_pixels(image: Image.Image) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +159,16 @@ class TrainingRequest:
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     adam_weight_decay: float = 1e-2
+    preset: str | None = None
+    """The training preset that values were taken from, for whoever reads the model's record."""
+
+    def identifying(self) -> dict[str, object]:
+        """What tells this job from another, as plain values. The preset's name does not: its values do, so a job
+        that says them one by one is the same job, and so is one before and after the preset was renamed.
+        """
+        described: dict[str, object] = dataclasses.asdict(self)
+        del described["preset"]
+        return described
 
 
 @dataclass(frozen=True)

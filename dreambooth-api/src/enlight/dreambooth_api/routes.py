@@ -11,13 +11,20 @@ from flask import Response, request
 from flask_openapi import APIBlueprint, Tag
 from flask_openapi.types import ResponseDict
 
+from enlight.dreambooth_api.base_listing import list_bases
+from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.generations import CLIENT_CHECK_S, Generations
 from enlight.dreambooth_api.requests import GenerationResult
 from enlight.dreambooth_api.schemas import (
+    BaseModelList,
     GenerationAnswer,
     GenerationBody,
     InferenceAnswer,
     InferenceBody,
+    PhotosCheckAnswer,
+    PhotosCheckBody,
+    PhotoView,
+    PhotoWarningView,
     TrainAnswer,
     TrainBody,
     TrainingBody,
@@ -29,7 +36,7 @@ from enlight.dreambooth_api.schemas import (
 from enlight.dreambooth_api.training_events import EventStreams
 from enlight.dreambooth_api.training_jobs import TrainingJob
 from enlight.dreambooth_api.training_queue import TrainingQueue
-from enlight.dreambooth_api.training_requests import TrainingChecker
+from enlight.dreambooth_api.training_requests import CheckedPhotos, TrainingChecker
 from enlight.servicekit.errors import ClientGone
 from enlight.servicekit.http import client_gone
 from enlight.servicekit.images import to_base64
@@ -38,6 +45,7 @@ from enlight.servicekit.schemas import ErrorBody
 _ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 404, 409, 413, 415, 422, 503)}
 _TRAINING = Tag(name="training", description="Photos in, a model of the subject in the bucket.")
 _INFERENCE = Tag(name="inference", description="Pictures of a subject from its model.")
+_BASES = Tag(name="base models", description="What trainings start from.")
 
 
 def training_routes(checker: TrainingChecker, queue: TrainingQueue, streams: EventStreams) -> APIBlueprint:
@@ -51,8 +59,15 @@ def training_routes(checker: TrainingChecker, queue: TrainingQueue, streams: Eve
         checked = checker.from_train_body(body)
         job = queue.submit(checked.request, checked.photos, detached=False, warnings=checked.warnings)
         _wait_for_end(queue, job, partial(client_gone, request.environ))
-        answer = TrainAnswer(model_id=job.request.model_id, warnings=list(job.warnings) or None)
+        warnings = [warning.message for warning in job.warnings]
+        answer = TrainAnswer(model_id=job.request.model_id, warnings=warnings or None)
         return answer.model_dump(exclude_none=True)
+
+    @routes.post("/v1/photos/check", summary="Check photos", responses={"200": PhotosCheckAnswer})
+    def check_photos(body: PhotosCheckBody) -> dict[str, Any]:
+        """Says what a training would warn of: photos that are too small, blurred, nearly the same, without a visible
+        subject. Nothing is kept, and nothing that can be trained on is refused."""
+        return _photos_answer(checker.from_photos_check_body(body)).model_dump()
 
     @routes.post("/v1/trainings", summary="Start a training", responses={"202": TrainingView})
     def start_training(body: TrainingBody) -> tuple[dict[str, Any], int, dict[str, str]]:
@@ -125,6 +140,35 @@ def inference_routes(generations: Generations) -> APIBlueprint:
     return routes
 
 
+def base_model_routes(catalogue: BaseCatalogue, *, default: str) -> APIBlueprint:
+    """``/v1/base-models``; ``default`` is the base of a request that names none."""
+    routes = APIBlueprint("base_models", __name__, abp_tags=[_BASES], abp_responses=_ERRORS)
+
+    @routes.get("/v1/base-models", summary="List base models", responses={"200": BaseModelList})
+    def list_base_models() -> dict[str, Any]:
+        """The base models that may be used, their sizes and their training presets."""
+        return list_bases(catalogue, default=default).model_dump()
+
+    return routes
+
+
+def _photos_answer(checked: CheckedPhotos) -> PhotosCheckAnswer:
+    return PhotosCheckAnswer(
+        ok=not checked.warnings,
+        base_model=checked.base_name,
+        resolution=checked.resolution_px,
+        photos=[
+            PhotoView(
+                width_px=look.width_px,
+                height_px=look.height_px,
+                warnings=[warning.code for warning in checked.warnings if index in warning.photos],
+            )
+            for index, look in enumerate(checked.looks)
+        ],
+        warnings=[PhotoWarningView(**dataclasses.asdict(warning)) for warning in checked.warnings],
+    )
+
+
 def _wait_for_end(queue: TrainingQueue, job: TrainingJob, gone: Callable[[], bool]) -> None:
     with queue.waiting_client(job):
         while not job.wait(CLIENT_CHECK_S):
@@ -149,7 +193,7 @@ def _what_ran(result: GenerationResult) -> dict[str, str]:
 
 def _view(queue: TrainingQueue, job: TrainingJob) -> dict[str, Any]:
     parameters = dataclasses.asdict(job.request)
-    for known in ("photos", "model_id", "base_name"):
+    for known in ("photos", "model_id", "base_name", "preset"):
         del parameters[known]
     return {
         "id": job.id,
@@ -157,6 +201,7 @@ def _view(queue: TrainingQueue, job: TrainingJob) -> dict[str, Any]:
         "model_id": job.request.model_id,
         "model_version": job.outcome.version if job.outcome else None,
         "base_model": job.request.base_name,
+        "preset": job.request.preset,
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
@@ -166,6 +211,6 @@ def _view(queue: TrainingQueue, job: TrainingJob) -> dict[str, Any]:
         "error": {"code": job.error.code, "message": job.error.message, "details": job.error.details}
         if job.error
         else None,
-        "warnings": list(job.warnings),
+        "warnings": [dataclasses.asdict(warning) for warning in job.warnings],
         "parameters": {**parameters, "num_photos": len(job.request.photos)},
     }

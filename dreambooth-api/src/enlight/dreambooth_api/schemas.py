@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from enlight.dreambooth_api.lr_schedules import LR_SCHEDULERS
+from enlight.dreambooth_api.photo_preflight import WarningCode
 from enlight.dreambooth_api.requests import ImageFormat, TrainingKind
 from enlight.servicekit.schemas import StrictModel
 
@@ -73,6 +74,7 @@ ResolutionPx = Annotated[int, Field(ge=8, le=4096)]
 BatchSize = Annotated[int, Field(ge=1, le=64)]
 # The lower bound keeps 1e-400, which JSON reads as zero, from training nothing.
 LearningRate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+WarmupSteps = Annotated[int, Field(ge=0, le=100_000)]
 Accumulation = Annotated[int, Field(ge=1, le=128)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 
@@ -97,7 +99,7 @@ class TrainBody(StrictModel):
     TRAIN_BATCH_SIZE: BatchSize = 1
     LR: LearningRate = 2e-6
     LR_SCHEDULER: LrScheduler = "constant"
-    LR_WARMUP_STEPS: Annotated[int, Field(ge=0, le=100_000)] = 0
+    LR_WARMUP_STEPS: WarmupSteps = 0
     MAIN_PROCESS_POR: Port | None = Field(
         None, description="Accepted for older clients (default 28900) and not used: a training needs no port."
     )
@@ -179,31 +181,115 @@ class GenerationAnswer(BaseModel):
     run_s: float
 
 
-class TrainingBody(StrictModel):
-    """``POST /v1/trainings``."""
+_SEED_BODY = TrainBody.model_construct(INSTANCE_PROMPT="", OUTPUT_DIR="", IMAGE_LIST=[])
+"""A body of ``/train`` that says nothing: where the seed's defaults are read."""
 
+
+def _without_preset(default: object) -> str:
+    return f"Omitted: the preset's; without a preset `{default}`."
+
+
+_AS_SET = "Omitted: the preset's; without a preset as the service is set."
+
+
+class TrainingParameters(StrictModel):
+    """What a training preset may hold and a caller may say instead; None: not said here."""
+
+    max_training_steps: Steps | None = Field(None, description=_without_preset(_SEED_BODY.MAX_TRAINING_STEPS))
+    train_batch_size: BatchSize | None = Field(None, description=_without_preset(_SEED_BODY.TRAIN_BATCH_SIZE))
+    learning_rate: LearningRate | None = Field(None, description=_without_preset(_SEED_BODY.LR))
+    lr_scheduler: LrScheduler | None = Field(None, description=_without_preset(_SEED_BODY.LR_SCHEDULER))
+    lr_warmup_steps: WarmupSteps | None = Field(None, description=_without_preset(_SEED_BODY.LR_WARMUP_STEPS))
+    gradient_accumulation_steps: Accumulation | None = Field(
+        None, description=_without_preset(_SEED_BODY.GRADIENT_ACCUMULATION_STEPS)
+    )
+    kind: TrainingKind | None = Field(None, description=f"`full` or `lora`. {_AS_SET}")
+    lora_rank: Annotated[int, Field(ge=1, le=512)] | None = Field(None, description=_AS_SET)
+    lora_alpha: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="Omitted: the preset's; without one the rank."
+    )
+    prior_preservation: bool | None = Field(None, description=_AS_SET)
+    prior_loss_weight: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = Field(
+        None, description=_AS_SET
+    )
+    num_class_images: Annotated[int, Field(ge=1, le=2000)] | None = Field(None, description=_AS_SET)
+    train_text_encoder: bool | None = Field(None, description=_AS_SET)
+
+    def said(self) -> dict[str, Any]:
+        """The values that are given here, by field."""
+        return self.model_dump(include=set(TrainingParameters.model_fields), exclude_none=True)
+
+
+def seed_parameters(body: TrainBody) -> TrainingParameters:
+    """What the seed's body says, given or by its defaults, in the names of ``/v1``."""
+    return TrainingParameters(
+        max_training_steps=body.MAX_TRAINING_STEPS,
+        train_batch_size=body.TRAIN_BATCH_SIZE,
+        learning_rate=body.LR,
+        lr_scheduler=body.LR_SCHEDULER,
+        lr_warmup_steps=body.LR_WARMUP_STEPS,
+        gradient_accumulation_steps=body.GRADIENT_ACCUMULATION_STEPS,
+    )
+
+
+SEED_DEFAULTS = seed_parameters(_SEED_BODY)
+"""What holds where neither a caller nor a preset nor a setting says otherwise."""
+
+
+class _TrainingSubject(StrictModel):
     model_id: ModelId
     instance_prompt: Prompt = Field(examples=["a sks chair"])
     photos: Photos
     base_model: str | None = None
-    max_training_steps: Steps = 400
+    preset: Annotated[str, StringConstraints(max_length=100)] | None = Field(
+        None,
+        description="Name of one of the base model's presets (`GET /v1/base-models`), or `recommended`. It says what "
+        "this body leaves out.",
+        examples=["recommended"],
+    )
     resolution: ResolutionPx | None = None
-    train_batch_size: BatchSize = 1
-    learning_rate: LearningRate = 2e-6
-    lr_scheduler: LrScheduler = "constant"
-    lr_warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = 0
-    gradient_accumulation_steps: Accumulation = 1
     seed: Seed | None = None
-    kind: TrainingKind | None = Field(None, description="`full` or `lora`; omitted: as the service is set.")
-    lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
-    lora_alpha: Annotated[int, Field(ge=1, le=1024)] | None = None
-    prior_preservation: bool | None = None
-    prior_loss_weight: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
     class_prompt: Text | None = Field(
         None, description="Prompt of the class images; omitted: the instance prompt without its rare word."
     )
-    num_class_images: Annotated[int, Field(ge=1, le=2000)] | None = None
-    train_text_encoder: bool | None = None
+
+
+class TrainingBody(TrainingParameters, _TrainingSubject):  # pydantic lists the last base's fields first
+    """``POST /v1/trainings``."""
+
+
+class PhotosCheckBody(StrictModel):
+    """``POST /v1/photos/check``: the fields of ``/v1/trainings`` that decide what becomes of the photos."""
+
+    photos: Photos
+    base_model: str | None = Field(None, description="Base model; omitted: the service's default.")
+    resolution: ResolutionPx | None = Field(None, description="Omitted: the base model's native resolution.")
+
+
+class PhotoWarningView(BaseModel):
+    """A reason to look at the photos again. The training runs all the same."""
+
+    code: WarningCode = Field(description="Stable name of the reason.")
+    message: str = Field(description="What is the matter and what to do next; for people, may change.")
+    photos: list[int] = Field(description="The photos that it is about, from 0; empty: it is about their number.")
+
+
+class PhotoView(BaseModel):
+    """One photo as it was read."""
+
+    width_px: int = Field(description="Upright, as its EXIF orientation says.")
+    height_px: int
+    warnings: list[WarningCode] = Field(description="Codes of the warnings that name this photo.")
+
+
+class PhotosCheckAnswer(BaseModel):
+    """Answer of ``POST /v1/photos/check``."""
+
+    ok: bool = Field(description="Whether there is no warning. With or without, the photos can be trained on.")
+    base_model: str
+    resolution: int = Field(description="The resolution that the photos were judged for.")
+    photos: list[PhotoView] = Field(description="In the request's order.")
+    warnings: list[PhotoWarningView]
 
 
 class TrainingProgressBody(BaseModel):
@@ -228,6 +314,7 @@ class TrainingView(BaseModel):
     model_id: str
     model_version: str | None
     base_model: str
+    preset: str | None = Field(description="The preset that was asked for, by its own name.")
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -235,8 +322,8 @@ class TrainingView(BaseModel):
     position: int | None = Field(description="Trainings before this one in the queue; null unless it waits.")
     progress: TrainingProgressBody | None
     error: dict[str, Any] | None
-    warnings: list[str]
-    parameters: dict[str, Any]
+    warnings: list[PhotoWarningView]
+    parameters: dict[str, Any] = Field(description="What is trained with, after body, preset and settings.")
 
 
 class TrainingList(BaseModel):
@@ -258,3 +345,35 @@ class TrainingListQuery(BaseModel):
 
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class PresetView(BaseModel):
+    """A named set of values for the fields of ``POST /v1/trainings``."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any] = Field(description="By field; a field that is not here is as without a preset.")
+
+
+class BaseModelView(BaseModel):
+    """A base model that may be used on this machine."""
+
+    name: str
+    aliases: list[str] = Field(description="Other names that a request may use.")
+    revision: str | None = Field(description="Commit of the hub's repository; null for a folder of this machine.")
+    weights_here: bool = Field(description="Whether its weights are on this machine; else a request gets 503.")
+    native_size_px: int
+    min_size_px: int
+    max_size_px: int
+    size_multiple_px: int = Field(description="Width, height and resolution are multiples of this.")
+    default_steps: int = Field(description="Denoising steps of a generation that names none.")
+    presets: list[PresetView]
+    recommended_preset: str | None = Field(description="What the name `recommended` means; null while they are broken.")
+    presets_error: str | None = Field(description="Why only `seed` can be used: what is wrong in the base's file.")
+
+
+class BaseModelList(BaseModel):
+    """The base models that this service allows."""
+
+    default: str = Field(description="The base model of a request that names none.")
+    base_models: list[BaseModelView]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
 
+from enlight.dreambooth_api.bases import PRESETS_FILE
 from enlight.dreambooth_api.requests import TrainerConfig
 
 _SAMPLES = 64
@@ -15,7 +15,7 @@ _SAMPLE_BYTES = 4096
 
 def training_fingerprint(config: TrainerConfig) -> str:
     """SHA-256 over everything that the trained weights depend on: request, photos, base and precision."""
-    described = dataclasses.asdict(config.request) | {
+    described = config.request.identifying() | {
         "photos": [hashlib.sha256(photo.read_bytes()).hexdigest() for photo in config.request.photos],
         "base": [config.base.name, config.base.revision, _base_digest(config.base.folder)],
         "class_image_steps": config.base.default_steps,
@@ -27,7 +27,8 @@ def training_fingerprint(config: TrainerConfig) -> str:
 def _base_digest(folder: Path) -> str:
     """Tells bases of one name apart without reading gigabytes: small files whole, samples of large ones."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    # Presets are no part of the weights: to edit them must not keep a job from its checkpoint.
+    for path in sorted(set(folder.rglob("*")) - {folder / PRESETS_FILE}):
         if path.is_file() and path.suffix in (".safetensors", ".json", ".txt"):
             size = path.stat().st_size
             digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())

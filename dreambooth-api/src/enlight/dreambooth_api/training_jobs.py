@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from enlight.dreambooth_api.photo_preflight import PhotoWarning
 from enlight.dreambooth_api.requests import TrainingOutcome, TrainingProgress, TrainingRequest
 from enlight.servicekit.errors import ServiceError
 
@@ -29,7 +30,7 @@ def fingerprint(request: TrainingRequest, photos: Sequence[bytes]) -> str:
 
     It names the work folder, so that an identical request after a crash finds the checkpoints of the first.
     """
-    described = dataclasses.asdict(request) | {"photos": [hashlib.sha256(photo).hexdigest() for photo in photos]}
+    described = request.identifying() | {"photos": [hashlib.sha256(photo).hexdigest() for photo in photos]}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -52,7 +53,7 @@ class TrainingJob:
         request: What to train.
         folder: Work folder, shared by identical jobs.
         detached: Accepted with 202: goes on without its client, and over a restart of the service.
-        warnings: Words about the photos for the caller.
+        warnings: What there is to say about the photos for the caller.
         attempt: Trainer processes started so far.
     """
 
@@ -64,7 +65,7 @@ class TrainingJob:
         request: TrainingRequest,
         folder: Path,
         detached: bool,
-        warnings: tuple[str, ...] = (),
+        warnings: tuple[PhotoWarning, ...] = (),
         attempt: int = 0,
         created_at: str | None = None,
     ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from enlight.dreambooth_api.bases import BaseCatalogue
+from enlight.dreambooth_api.photo_preflight import PhotoWarning
 from enlight.dreambooth_api.process_environment import PROCESS_ENVIRONMENT
 from enlight.dreambooth_api.requests import TrainerConfig, TrainingOutcome, TrainingProgress, TrainingRequest
 from enlight.dreambooth_api.settings import Settings
@@ -120,7 +121,7 @@ class TrainingQueue:
         photos: Sequence[bytes],
         *,
         detached: bool,
-        warnings: tuple[str, ...] = (),
+        warnings: tuple[PhotoWarning, ...] = (),
     ) -> TrainingJob:
         """Accepts a training. An identical one that has not ended is joined, not started twice.
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from enlight.dreambooth_api.photo_preflight import PhotoWarning
 from enlight.dreambooth_api.requests import TrainingOutcome, TrainingRequest
 from enlight.dreambooth_api.training_jobs import FINAL_STATES, TrainingJob, now
 from enlight.servicekit import atomic_files
@@ -104,7 +105,7 @@ class TrainingRecords:
             request=TrainingRequest(**request),
             folder=self.job_folder(record["fingerprint"]),
             detached=True,
-            warnings=tuple(record["warnings"]),
+            warnings=tuple(_warning_from_json(warning) for warning in record["warnings"]),
             attempt=record["attempt"],
             created_at=record["created_at"],
         )
@@ -129,11 +130,15 @@ def _to_json(job: TrainingJob) -> dict[str, Any]:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
-        "warnings": list(job.warnings),
+        "warnings": [dataclasses.asdict(warning) for warning in job.warnings],
         "request": request,
         "outcome": dataclasses.asdict(job.outcome) if job.outcome else None,
         "error": _error_to_json(job.error),
     }
+
+
+def _warning_from_json(warning: dict[str, Any]) -> PhotoWarning:
+    return PhotoWarning(warning["code"], warning["message"], tuple(warning["photos"]))
 
 
 def _error_to_json(error: ServiceError | None) -> dict[str, Any] | None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from enlight.dreambooth_api.bases import BaseCatalogue, check_size
+from enlight.dreambooth_api.photo_looks import PhotoLook, look_at
+from enlight.dreambooth_api.photo_preflight import PhotoWarning, photo_warnings
 from enlight.dreambooth_api.requests import Base, TrainingRequest
-from enlight.dreambooth_api.schemas import TrainBody, TrainingBody
+from enlight.dreambooth_api.schemas import (
+    SEED_DEFAULTS,
+    PhotosCheckBody,
+    TrainBody,
+    TrainingBody,
+    TrainingParameters,
+    seed_parameters,
+)
 from enlight.dreambooth_api.settings import Settings
+from enlight.dreambooth_api.training_presets import find_preset
 from enlight.servicekit.errors import InvalidField
 from enlight.servicekit.images import decode_base64, decode_image
 
-_T = TypeVar("_T")
-
-FEW_PHOTOS = 3
 RARE_WORDS = frozenset({"sks", "zwx", "ohwx"})
 """Words that name a subject in DreamBooth prompts (Ruiz et al. 2022, section 4.1); the class prompt goes without."""
 
@@ -27,7 +34,17 @@ class CheckedTraining:
     request: TrainingRequest
     photos: tuple[bytes, ...]
     """The uploaded files, as they came."""
-    warnings: tuple[str, ...]
+    warnings: tuple[PhotoWarning, ...]
+
+
+@dataclass(frozen=True)
+class CheckedPhotos:
+    """Photos that can be trained on, and what there is to say about them."""
+
+    base_name: str
+    resolution_px: int
+    looks: tuple[PhotoLook, ...]
+    warnings: tuple[PhotoWarning, ...]
 
 
 class TrainingChecker:
@@ -48,19 +65,27 @@ class TrainingChecker:
             instance_prompt=body.INSTANCE_PROMPT,
             photos=body.IMAGE_LIST,
             base_model=body.MODEL_NAME,
-            max_training_steps=body.MAX_TRAINING_STEPS,
             resolution=body.RESOLUTION,
-            train_batch_size=body.TRAIN_BATCH_SIZE,
-            learning_rate=body.LR,
-            lr_scheduler=body.LR_SCHEDULER,
-            lr_warmup_steps=body.LR_WARMUP_STEPS,
-            gradient_accumulation_steps=body.GRADIENT_ACCUMULATION_STEPS,
+            **seed_parameters(body).said(),
         )
         return self._check(v1, _SEED_NAMES)
 
     def from_training_body(self, body: TrainingBody) -> CheckedTraining:
-        """Checks the body of ``/v1/trainings``; raises as `from_train_body`."""
+        """Checks the body of ``/v1/trainings``; raises as `from_train_body`, and InternalError when the file of the
+        base's presets is broken."""
         return self._check(body, {})
+
+    def from_photos_check_body(self, body: PhotosCheckBody) -> CheckedPhotos:
+        """Judges photos as a training of this base at this resolution would. The base's weights need not be here.
+
+        Raises: as `from_train_body`, but for WeightsUnavailable.
+        """
+        base = self._catalogue.resolve(body.base_model or self._settings.default_base_model, field="base_model")
+        resolution_px = body.resolution or base.native_size_px
+        check_size(base, resolution_px, field="resolution")
+        looks = tuple(look for _, look in _decode_photos(body.photos, "photos", resolution_px))
+        warnings = photo_warnings(looks, resolution_px, field="photos")
+        return CheckedPhotos(base.name, resolution_px, looks, warnings)
 
     def _check(self, body: TrainingBody, wire_names: dict[str, str]) -> CheckedTraining:
         def wire(field: str) -> str:
@@ -70,39 +95,39 @@ class TrainingChecker:
         self._check_length(body.instance_prompt, wire("instance_prompt"))
         self._check_length(body.class_prompt or "", wire("class_prompt"))
         base = self._base(body.base_model, wire("base_model"))
+        preset_name, parameters = self._settle(body, base, wire("preset"))
         resolution_px = body.resolution or base.native_size_px
         check_size(base, resolution_px, field=wire("resolution"))
-        photos = _decode_photos(body.photos, wire("photos"))
+        decoded = list(_decode_photos(body.photos, wire("photos"), resolution_px))
+        photos, looks = tuple(photo for photo, _ in decoded), [look for _, look in decoded]
 
-        prior_preservation = _chosen(body.prior_preservation, settings.prior_preservation)
         class_prompt = body.class_prompt or settings.class_prompt or _without_rare_word(body.instance_prompt)
-        if prior_preservation and not class_prompt:
+        if not parameters["prior_preservation"]:
+            class_prompt, parameters["num_class_images"] = "", 0
+        elif not class_prompt:
             raise InvalidField.of(wire("class_prompt"), "prior preservation needs a class prompt, such as `a chair`")
-        lora_rank = body.lora_rank or settings.lora_rank
         request = TrainingRequest(
             model_id=body.model_id,
             base_name=base.name,
             instance_prompt=body.instance_prompt,
             photos=(),
-            max_training_steps=body.max_training_steps,
             resolution_px=resolution_px,
-            train_batch_size=body.train_batch_size,
-            learning_rate=body.learning_rate,
-            lr_scheduler=body.lr_scheduler,
-            lr_warmup_steps=body.lr_warmup_steps,
-            gradient_accumulation_steps=body.gradient_accumulation_steps,
-            seed=_chosen(body.seed, settings.training_seed),
-            kind=body.kind or settings.training_kind,
-            lora_rank=lora_rank,
-            lora_alpha=body.lora_alpha or lora_rank,
-            prior_preservation=prior_preservation,
-            prior_loss_weight=_chosen(body.prior_loss_weight, settings.prior_loss_weight),
-            class_prompt=class_prompt if prior_preservation else "",
-            num_class_images=_chosen(body.num_class_images, settings.num_class_images) if prior_preservation else 0,
-            train_text_encoder=_chosen(body.train_text_encoder, settings.train_text_encoder),
+            seed=settings.training_seed if body.seed is None else body.seed,
+            class_prompt=class_prompt,
             max_grad_norm=settings.max_grad_norm,
+            preset=preset_name,
+            **parameters,
         )
-        return CheckedTraining(request, photos, _warnings(photos))
+        return CheckedTraining(request, photos, photo_warnings(looks, resolution_px, field=wire("photos")))
+
+    def _settle(self, body: TrainingBody, base: Base, preset_field: str) -> tuple[str | None, dict[str, Any]]:
+        """The preset's own name, and every parameter: the body before the preset before the service."""
+        preset_name, preset = None, TrainingParameters()
+        if body.preset is not None:
+            preset_name, preset = find_preset(base, body.preset, field=preset_field)
+        parameters = _service_parameters(self._settings) | preset.said() | body.said()
+        parameters.setdefault("lora_alpha", parameters["lora_rank"])
+        return preset_name, parameters
 
     def _check_length(self, prompt: str, field: str) -> None:
         if len(prompt) > self._settings.max_prompt_chars:
@@ -123,25 +148,26 @@ _SEED_NAMES = {
 }
 
 
-def _chosen(asked: _T | None, default: _T) -> _T:
-    return default if asked is None else asked
+def _service_parameters(settings: Settings) -> dict[str, Any]:
+    """Every parameter but lora_alpha, as it is where neither a preset nor a caller says otherwise."""
+    as_set = TrainingParameters(
+        kind=settings.training_kind,
+        lora_rank=settings.lora_rank,
+        prior_preservation=settings.prior_preservation,
+        prior_loss_weight=settings.prior_loss_weight,
+        num_class_images=settings.num_class_images,
+        train_text_encoder=settings.train_text_encoder,
+    )
+    return SEED_DEFAULTS.said() | as_set.said()
 
 
-def _decode_photos(encoded: Sequence[str], field: str) -> tuple[bytes, ...]:
-    photos = []
+def _decode_photos(encoded: Sequence[str], field: str, resolution_px: int) -> Iterator[tuple[bytes, PhotoLook]]:
+    """Each photo's file and what it looks like, one at a time: of the pixels of 50 photos only one's are in memory."""
     for index, text in enumerate(encoded):
         photo_field = f"{field}[{index}]"
         photo = decode_base64(text, photo_field)
         # Decoded in full and thrown away: the trainer decodes again, but a truncated photo must be refused now.
-        decode_image(photo, photo_field)
-        photos.append(photo)
-    return tuple(photos)
-
-
-def _warnings(photos: Sequence[bytes]) -> tuple[str, ...]:
-    if len(photos) < FEW_PHOTOS:
-        return (f"Only {len(photos)} photo{'s' if len(photos) > 1 else ''}: 5 to 20 give a better model.",)
-    return ()
+        yield photo, look_at(decode_image(photo, photo_field), resolution_px)
 
 
 def _without_rare_word(prompt: str) -> str:

@@ -20,26 +20,26 @@ MAX_NUMBER_CHARS = 100
 """Longer numbers are no settings; an int of this length still converts to a float."""
 
 
-def to_text(body: bytes | bytearray) -> str:
-    """The text of a JSON body. Raises InvalidRequest when it is not UTF-8."""
+def to_text(body: bytes | bytearray, *, what: str = "The body") -> str:
+    """The text of a JSON body. Raises InvalidRequest, about ``what``, when it is not UTF-8."""
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise InvalidRequest("The body is not JSON: it is not UTF-8.") from error
+        raise InvalidRequest(f"{what} is not JSON: it is not UTF-8.") from error
 
 
-def loads(body: bytes | bytearray | str) -> object:
-    """The value of a JSON text (UTF-8 when bytes, without a byte order mark). Raises InvalidRequest."""
-    text = body if isinstance(body, str) else to_text(body)
+def loads(body: bytes | bytearray | str, *, what: str = "The body") -> object:
+    """The value of a JSON text (UTF-8 when bytes, without a byte order mark). Raises InvalidRequest, about ``what``."""
+    text = body if isinstance(body, str) else to_text(body, what=what)
     if not text.strip(" \t\r\n"):
-        raise InvalidRequest("The body is empty; a JSON document was expected.")
+        raise InvalidRequest(f"{what} is empty; a JSON document was expected.")
     if sum(map(text.count, ",[{")) > MAX_VALUES:
         raise InvalidRequest(f"The JSON holds more than {MAX_VALUES:,} values.")
     try:
         value: object = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidRequest(f"The body is not JSON: {error.msg} at {where}.") from error
+        raise InvalidRequest(f"{what} is not JSON: {error.msg} at {where}.") from error
     except RecursionError as error:
         raise InvalidRequest(_TOO_DEEP) from error
     _check(value, may_hold_surrogates="\\u" in text or isinstance(body, str))
