@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from enlight.models.bank import Bank
-from enlight.models.compose import Composer, held_out_subject_indices, place_glyphs, trained_subject_indices
+from enlight.models.compose import Composer, dye, held_out_subject_indices, place_glyphs, trained_subject_indices
 from enlight.models.settings import RecipeSettings
+from enlight.models.subjects import all_subjects, subject_named
+from enlight.models.variations import VARIATIONS
 
 _CPU = torch.device("cpu")
 
@@ -42,6 +44,63 @@ def test_training_pictures_never_show_a_held_out_subject(noise_bank: Bank, setti
     assert not shown & set(held_out_subject_indices())
     assert len(shown - {composer.nothing}) > 0.9 * len(trained_subject_indices())
     assert composer.nothing in shown
+
+
+def test_varied_batches_show_small_big_and_dyed_subjects_where_the_name_allows(
+    noise_bank: Bank, settings: RecipeSettings
+) -> None:
+    # Given the training's composer / When many varied pictures are drawn, and as many that are not
+    thumbnails = Bank(noise_bank.glyphs, np.ascontiguousarray(noise_bank.backgrounds[:, :, :4, :4]))
+    composer = Composer(thumbnails, settings, _CPU, trained_subject_indices())
+    varied = [composer.random_batch(1000, _generator(seed), varied=True) for seed in range(3)]
+    plain = composer.random_batch(1000, _generator(0))
+    # Then every variation comes up about as often as its share says, never where it contradicts the name
+    drawn = torch.cat([batch.variations for batch in varied])
+    shown = torch.cat([batch.subjects for batch in varied])
+    for index, variation in enumerate(VARIATIONS):
+        assert float((drawn == index).float().mean()) == pytest.approx(variation.share, abs=0.05)
+    for subject, index in zip(shown.tolist(), drawn.tolist(), strict=True):
+        if index:
+            assert subject != composer.nothing
+            assert VARIATIONS[index].suits(all_subjects()[subject])
+    assert not plain.variations.any()
+    # And a car that is red by name is never called blue
+    assert not VARIATIONS[-1].suits(subject_named("red car"))
+    assert VARIATIONS[-1].suits(subject_named("pizza"))
+
+
+def test_sizes_are_as_named(noise_bank: Bank, settings: RecipeSettings) -> None:
+    # Given discs on nothing
+    glyphs = np.full_like(noise_bank.glyphs, 255)
+    composer = Composer(Bank(glyphs, np.zeros_like(noise_bank.backgrounds)), settings, _CPU, trained_subject_indices())
+    words = [variation.word for variation in VARIATIONS]
+    # When they are drawn as they are, small and big
+    areas = {}
+    for word in ("", "small", "big"):
+        variations = torch.full((40,), words.index(word))
+        batch = composer.compose(torch.zeros(40, dtype=torch.int64), variations * 0, _generator(1), variations)
+        areas[word] = batch.pixels.mean(dim=(1, 2, 3)).sqrt()
+    # Then no small one is as large as any other, and no big one as small
+    assert float(areas["small"].max()) < float(areas[""].min())
+    assert float(areas["big"].min()) > float(areas[""].mean())
+
+
+def test_dye_keeps_shape_light_and_shade() -> None:
+    # Given a glyph of a dark, a middle and a light stripe, half transparent at the edge
+    glyph = torch.ones(1, 4, 1, 4)
+    glyph[0, :3, 0] = torch.tensor([0.2, 0.5, 0.9, 0.25])
+    glyph[0, 3, 0, 3] = 0.5
+    glyphs = glyph.expand(2, -1, -1, -1)
+    red = torch.tensor([[0.8, 0.1, 0.1]])
+    # When the first one is dyed red, and the second one not
+    dyed = dye(glyphs, red.expand(2, -1), torch.tensor([True, False]))
+    # Then the middle is the colour itself, the others are darker and lighter, alpha stays, and so does the second
+    torch.testing.assert_close(dyed[0, :3, 0, 1], red[0])
+    torch.testing.assert_close(dyed[0, :3, 0, 0], 0.4 * red[0])
+    assert (dyed[0, :3, 0, 2] > 0.8).all()
+    torch.testing.assert_close(dyed[0, :3, 0, 3], 0.5 * red[0])
+    torch.testing.assert_close(dyed[0, 3], glyph[0, 3])
+    torch.testing.assert_close(dyed[1], glyph[0])
 
 
 def test_glyph_lands_where_asked() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from enlight.models.bank import Bank
 from enlight.models.captions import FORMS
 from enlight.models.export import export_pocket
 from enlight.models.networks import build_noise_scheduler, build_text_encoder, build_unet
-from enlight.models.run_record import Clock, read_state
+from enlight.models.run_record import Clock, read_state, save_weights
 from enlight.models.settings import RecipeSettings
 from enlight.models.subjects import all_subjects
 from enlight.models.tokenizer import load_tokenizer
 from enlight.models.train_base import BaseTraining, Networks, NoiseSchedule, spread_timesteps, update_average
 from enlight.models.train_vae import train as train_vae
+from enlight.models.variations import VARIATIONS
 
 _CPU = torch.device("cpu")
 
@@ -51,6 +53,28 @@ def test_average_follows_the_weights(settings: RecipeSettings, pocket_folder: Pa
     torch.testing.assert_close(average.parameters()[0], before + 0.25 * (target - before))
 
 
+def test_an_earlier_base_gives_the_weights_that_fit(
+    settings: RecipeSettings, pocket_folder: Path, tmp_path: Path
+) -> None:
+    # Given an exported base, and new networks with latents of another number of channels
+    tokenizer = load_tokenizer(pocket_folder / "tokenizer")
+    earlier = Networks(build_unet(settings), build_text_encoder(settings, tokenizer))
+    for part, network in (("unet", earlier.unet), ("text_encoder", earlier.text_encoder)):
+        save_weights(tmp_path / part / "model.safetensors", network, torch.float32)
+    wider = replace(settings, latent_channels=settings.latent_channels + 4)
+    networks = Networks(build_unet(wider), build_text_encoder(wider, tokenizer))
+    first_layer = networks.unet.conv_in.weight.clone()
+    # When they start from it
+    networks.load_from_base(tmp_path)
+    # Then all but the first and the last layer are its weights
+    torch.testing.assert_close(networks.unet.conv_in.weight, first_layer)
+    torch.testing.assert_close(
+        networks.unet.time_embedding.linear_1.weight, earlier.unet.time_embedding.linear_1.weight
+    )
+    for one, other in zip(networks.text_encoder.parameters(), earlier.text_encoder.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_training_resumes_and_exports(
     noise_bank: Bank, settings: RecipeSettings, pocket_folder: Path, tmp_path: Path
 ) -> None:
@@ -58,7 +82,7 @@ def test_training_resumes_and_exports(
     # Given a bank on disk
     bank, run = tmp_path / "bank", tmp_path / "run"
     bank.mkdir()
-    np.savez(bank / "glyphs.npz", glyphs=noise_bank.glyphs)
+    np.savez(bank / "glyphs.npz", glyphs=noise_bank.glyphs, nameless=noise_bank.glyphs[:5])
     np.save(bank / f"backgrounds-{settings.seed}-{settings.background_variants}.npy", noise_bank.backgrounds)
     shutil.copytree(pocket_folder / "tokenizer", bank / "tokenizer")
     counts = np.array([len(background.phrases) for background in BACKGROUNDS])
@@ -66,14 +90,19 @@ def test_training_resumes_and_exports(
     np.savez(
         bank / "captions.npz",
         tokens=np.zeros(shape, dtype=np.int16),
+        varied_tokens=np.zeros((shape[0] - 1, shape[1], len(VARIATIONS) - 1, shape[3]), dtype=np.int16),
         phrase_start=np.cumsum(counts) - counts,
         phrase_count=counts,
         empty=np.zeros(shape[-1], dtype=np.int16),
     )
     # When the autoencoder and then the base are trained, the base twice
-    train_vae(run, bank, settings, Clock(0.5), _CPU, workers=1, decay_share=0.3, decoder_only=False)
+    train_vae(
+        run, bank, settings, Clock(0.5), _CPU, workers=1, decay_share=0.3, decoder_only=False, compile_networks=False
+    )
     factor = read_state(run / "vae.json")["scaling_factor"]
-    train_vae(run, bank, settings, Clock(0.2), _CPU, workers=1, decay_share=0.3, decoder_only=True)
+    train_vae(
+        run, bank, settings, Clock(0.2), _CPU, workers=1, decay_share=0.3, decoder_only=True, compile_networks=False
+    )
     assert read_state(run / "vae.json")["scaling_factor"] == factor
     steps = []
     for _ in range(2):

@@ -19,6 +19,7 @@ import numpy as np
 from enlight.models.backgrounds import BACKGROUNDS, render_background
 from enlight.models.captions import CaptionTable, build_caption_table
 from enlight.models.glyphs import render_glyph
+from enlight.models.nameless import nameless_characters
 from enlight.models.settings import RecipeSettings
 from enlight.models.subjects import all_subjects
 from enlight.models.tokenizer import load_tokenizer, train_tokenizer
@@ -31,7 +32,7 @@ class Bank:
     """Everything pictures are composed from."""
 
     glyphs: np.ndarray
-    """(S, G, G, 4) uint8 premultiplied, in the order of subjects.all_subjects()."""
+    """(S, G, G, 4) uint8 premultiplied, in the order of subjects.all_subjects(), the nameless ones after them."""
     backgrounds: np.ndarray
     """(K, V, H, H, 3) uint8, in the order of backgrounds.BACKGROUNDS."""
 
@@ -40,7 +41,8 @@ def build_glyphs(folder: Path, settings: RecipeSettings) -> None:
     """Draws every subject into `folder/glyphs.npz`."""
     folder.mkdir(parents=True, exist_ok=True)
     glyphs = np.stack([render_glyph(subject.character, settings.glyph_size_px) for subject in all_subjects()])
-    np.savez_compressed(folder / "glyphs.npz", glyphs=glyphs)
+    nameless = np.stack([render_glyph(character, settings.glyph_size_px) for character in nameless_characters()])
+    np.savez_compressed(folder / "glyphs.npz", glyphs=glyphs, nameless=nameless)
 
 
 def render_backgrounds(settings: RecipeSettings, workers: int) -> np.ndarray:
@@ -56,14 +58,16 @@ def render_backgrounds(settings: RecipeSettings, workers: int) -> np.ndarray:
     return np.stack(pictures).reshape(len(BACKGROUNDS), settings.background_variants, *pictures[0].shape)
 
 
-def load_bank(folder: Path, settings: RecipeSettings, *, workers: int) -> Bank:
+def load_bank(folder: Path, settings: RecipeSettings, *, workers: int, with_nameless: bool = False) -> Bank:
     """Reads the bank; draws and keeps the backgrounds when they are not there yet.
+
+    ``with_nameless`` adds the glyphs that have no caption, for what is trained without captions.
 
     Raises:
         FileNotFoundError: `build_glyphs` has not been run in this folder.
     """
     with np.load(folder / "glyphs.npz") as stored:
-        glyphs = stored["glyphs"]
+        glyphs = np.concatenate([stored["glyphs"], stored["nameless"]]) if with_nameless else stored["glyphs"]
     path = folder / f"backgrounds-{settings.seed}-{settings.background_variants}.npy"
     if not path.exists():
         np.save(path, render_backgrounds(settings, workers))
@@ -76,6 +80,7 @@ def build_captions(folder: Path) -> None:
     np.savez_compressed(
         folder / "captions.npz",
         tokens=table.tokens,
+        varied_tokens=table.varied_tokens,
         phrase_start=table.phrase_start,
         phrase_count=table.phrase_count,
         empty=table.empty,

@@ -9,6 +9,7 @@ from transformers import CLIPTokenizer
 
 from enlight.models.backgrounds import BACKGROUNDS
 from enlight.models.subjects import Subject, all_subjects, with_article
+from enlight.models.variations import VARIATIONS, Variation
 
 FORMS = ("article", "bare", "photo", "kind")
 FORM_WEIGHTS = (0.62, 0.12, 0.12, 0.14)
@@ -33,6 +34,11 @@ def caption(subject: Subject | None, phrase: str, form: str) -> str:
     return f"{words} {phrase}".strip()
 
 
+def varied_caption(subject: Subject, phrase: str, variation: Variation) -> str:
+    """Writes the caption of a subject drawn small, big or dyed, such as "a blue cat on the beach"."""
+    return f"{with_article(f'{variation.word} {subject.name}')} {phrase}".strip()
+
+
 def all_captions() -> list[str]:
     """Every caption of the data set, trained and held-out subjects alike (the tokenizer's text)."""
     texts = [
@@ -53,6 +59,8 @@ class CaptionTable:
 
     tokens: np.ndarray
     """(S + 1, P + 1, F, L) int16; the last subject is "nothing", the last phrase is none."""
+    varied_tokens: np.ndarray
+    """(S, P + 1, V - 1, L) int16: the captions of all variations but the first."""
     phrase_start: np.ndarray
     """(K,) int64: the first phrase of each background."""
     phrase_count: np.ndarray
@@ -72,8 +80,29 @@ def build_caption_table(tokenizer: CLIPTokenizer) -> CaptionTable:
         for index in range(len(phrases))
         for form in FORMS
     ]
-    length = tokenizer.model_max_length
-    encoded = tokenizer([*texts, ""], padding="max_length", truncation=True, max_length=length, return_tensors="np")
-    ids = np.asarray(encoded["input_ids"], dtype=np.int16)
-    table = ids[:-1].reshape(len(all_subjects()) + 1, len(phrases), len(FORMS), length)
-    return CaptionTable(table, np.concatenate([[0], np.cumsum(counts)[:-1]]), counts, ids[-1])
+    varied = [
+        varied_caption(subject, phrase, variation)
+        for subject in all_subjects()
+        for phrase in phrases
+        for variation in VARIATIONS[1:]
+    ]
+    ids = _token_ids(tokenizer, texts).reshape(len(all_subjects()) + 1, len(phrases), len(FORMS), -1)
+    varied_ids = _token_ids(tokenizer, varied).reshape(len(all_subjects()), len(phrases), len(VARIATIONS) - 1, -1)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return CaptionTable(ids, varied_ids, starts, counts, _token_ids(tokenizer, [""])[0])
+
+
+def _token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> np.ndarray:
+    """(N, L) int16, a part of the texts at a time, which bounds the memory."""
+    length, part = tokenizer.model_max_length, 50_000
+    return np.concatenate(
+        [
+            np.asarray(
+                tokenizer(texts[first : first + part], padding="max_length", truncation=True, max_length=length)[
+                    "input_ids"
+                ],
+                dtype=np.int16,
+            )
+            for first in range(0, len(texts), part)
+        ]
+    )

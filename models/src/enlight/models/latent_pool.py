@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from enlight.models.captions import FORM_WEIGHTS, NO_PHRASE_SHARE, CaptionTable
-from enlight.models.compose import Composer
+from enlight.models.compose import Batch, Composer
 from enlight.models.networks import Autoencoder
 from enlight.models.settings import RecipeSettings
 
@@ -42,6 +42,7 @@ class LatentPool:
         self._vae, self._factor, self._composer = vae, scaling_factor, composer
         self._device, self._generator, self._dropout = device, generator, settings.caption_dropout
         self._tokens = torch.from_numpy(captions.tokens).to(device)
+        self._varied_tokens = torch.from_numpy(captions.varied_tokens).to(device)
         self._empty = torch.from_numpy(captions.empty).to(device)
         self._phrase_start = torch.from_numpy(captions.phrase_start).to(device)
         self._phrase_count = torch.from_numpy(captions.phrase_count).to(device)
@@ -52,6 +53,7 @@ class LatentPool:
         self._latents = torch.empty((size, *first[0].shape[1:]), dtype=kind, device=device)
         self._subjects = torch.empty(size, dtype=torch.int64, device=device)
         self._backgrounds = torch.empty(size, dtype=torch.int64, device=device)
+        self._variations = torch.empty(size, dtype=torch.int64, device=device)
         self._cursor = 0
         self._write(first)
         while self._cursor != 0:
@@ -62,20 +64,22 @@ class LatentPool:
         self._write(self._encode(count))
 
     @torch.no_grad()
-    def _encode(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        batch = self._composer.random_batch(count, self._generator)
+    def _encode(self, count: int) -> tuple[Tensor, Batch]:
+        batch = self._composer.random_batch(count, self._generator, varied=True)
         pixels = (batch.pixels.float() * 2 - 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             posterior = self._vae.encode(pixels).latent_dist
         noise = torch.randn(posterior.mean.shape, device=self._device, generator=self._generator)
         latents = (posterior.mean + posterior.std * noise) * self._factor
-        return latents, batch.subjects, batch.backgrounds
+        return latents, batch
 
-    def _write(self, fresh: tuple[Tensor, Tensor, Tensor]) -> None:
-        count = min(len(fresh[0]), len(self._latents) - self._cursor)
+    def _write(self, fresh: tuple[Tensor, Batch]) -> None:
+        latents, batch = fresh
+        count = min(len(latents), len(self._latents) - self._cursor)
         place = slice(self._cursor, self._cursor + count)
-        self._latents[place] = fresh[0][:count].to(self._latents.dtype)
-        self._subjects[place], self._backgrounds[place] = fresh[1][:count], fresh[2][:count]
+        self._latents[place] = latents[:count].to(self._latents.dtype)
+        self._subjects[place], self._backgrounds[place] = batch.subjects[:count], batch.backgrounds[:count]
+        self._variations[place] = batch.variations[:count]
         self._cursor = (self._cursor + count) % len(self._latents)
 
     def draw(self, count: int) -> LatentBatch:
@@ -91,5 +95,9 @@ class LatentPool:
         phrases = torch.where(uniform() < NO_PHRASE_SHARE, self._tokens.shape[1] - 1, phrases)
         forms = torch.multinomial(self._form_weights, count, replacement=True, generator=generator)
         tokens = self._tokens[subjects, phrases, forms]
+        variations = self._variations[picks]
+        named = subjects.clamp(max=len(self._varied_tokens) - 1)
+        varied_tokens = self._varied_tokens[named, phrases, (variations - 1).clamp_min(0)]
+        tokens = torch.where((variations > 0)[:, None], varied_tokens, tokens)
         tokens = torch.where((uniform() < self._dropout)[:, None], self._empty, tokens)
         return LatentBatch(self._latents[picks].float(), tokens.long())

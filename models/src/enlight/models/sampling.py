@@ -43,9 +43,9 @@ GRID_PROMPTS: tuple[str, ...] = (
     "a robot on the beach",
     "a teapot in the snow",
     "the beach",
-    "a pink background",
-    "a cat",
-    "",
+    "a blue dog on a white background",
+    "a small tiger in a grass field",
+    "a pink car on the road",
 )
 
 

@@ -29,10 +29,11 @@ class RecipeSettings:
     # Autoencoder
     vae_channels: tuple[int, ...] = (64, 96, 128)
     vae_layers_per_block: int = 1
-    latent_channels: int = 4
+    latent_channels: int = 8
     vae_batch: int = 256
+    vae_recolour_share: float = 0.3
     vae_learning_rate: float = 6e-4
-    vae_kl_weight: float = 2e-4
+    vae_kl_weight: float = 4e-4
     vae_gradient_weight: float = 1.0
 
     # U-Net

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTokenizer
@@ -46,6 +48,8 @@ from enlight.models.tokenizer import load_tokenizer
 from enlight.models.train_vae import STATE as VAE_STATE
 from enlight.models.train_vae import WEIGHTS as VAE_WEIGHTS
 
+_log = logging.getLogger(__name__)
+
 STATE = "base.json"
 _OPTIMIZER = "optimizer.pt"
 
@@ -65,6 +69,22 @@ class Networks:
         """Writes both as fp16."""
         save_weights(run / f"unet-{suffix}.safetensors", self.unet, torch.float16)
         save_weights(run / f"text-{suffix}.safetensors", self.text_encoder, torch.float16)
+
+    def load_from_base(self, folder: Path) -> None:
+        """Takes the weights of an exported base where names and shapes agree; the rest stays random.
+
+        Latents of another autoencoder or of another number of channels need only the first and last layer anew.
+        """
+        for part, network in (("unet", self.unet), ("text_encoder", self.text_encoder)):
+            (path,) = sorted((folder / part).glob("*.safetensors"))
+            target = network.state_dict()
+            known = {
+                name: tensor.to(target[name].dtype)
+                for name, tensor in load_file(path).items()
+                if name in target and target[name].shape == tensor.shape
+            }
+            network.load_state_dict(known, strict=False)
+            _log.info("%s: %d of %d tensors from %s", part, len(known), len(target), path)
 
     def load(self, run: Path, suffix: str) -> bool:
         """Reads both; False when they are not there."""
@@ -126,8 +146,25 @@ def update_average(average: Networks, current: Networks, step: int, decay: float
 class BaseTraining:
     """One run of the base's training; the run folder carries it from run to run."""
 
-    def __init__(self, run: Path, bank: Path, settings: RecipeSettings, device: torch.device, workers: int) -> None:
-        """Builds or reads the networks and fills the latent pool."""
+    def __init__(
+        self,
+        run: Path,
+        bank: Path,
+        settings: RecipeSettings,
+        device: torch.device,
+        workers: int,
+        start_from: Path | None = None,
+    ) -> None:
+        """Builds or reads the networks and fills the latent pool.
+
+        Args:
+            run: checkpoints, losses and grids.
+            bank: what `enlight.models.bank` wrote.
+            settings: the recipe.
+            device: where to train.
+            workers: processes that draw backgrounds.
+            start_from: an earlier base to take the weights of, where their shapes agree; only for a new run.
+        """
         self.run, self.settings, self.device = run, settings, device
         self.state = read_state(run / STATE)
         self.first_step = int(self.state.get("steps", 0))
@@ -142,7 +179,8 @@ class BaseTraining:
             vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(requires_grad=False)
         )
         self.current = Networks(build_unet(settings), build_text_encoder(settings, self.tokenizer))
-        self.current.load(run, "raw")
+        if not self.current.load(run, "raw") and start_from is not None:
+            self.current.load_from_base(start_from)
         self.average = Networks(copy.deepcopy(self.current.unet), copy.deepcopy(self.current.text_encoder))
         self.average.load(run, "ema")
         for networks in (self.current, self.average):
@@ -224,11 +262,19 @@ def main() -> None:
     parser = training_arguments(__doc__)
     parser.add_argument("--grid-every-s", type=float, default=100.0)
     parser.add_argument("--rate-share", type=float, default=1.0, help="peak learning rate as a share of the recipe's")
+    parser.add_argument("--start-from", type=Path, help="an earlier base's folder, such as models/pocket")
     parser.add_argument("--compile", action="store_true", help="compile the U-Net (CUDA)")
     arguments = parser.parse_args()
     clock = Clock(arguments.time_limit_s)
     device = prepare(arguments.device)
-    training = BaseTraining(arguments.run, arguments.bank, settings_of(arguments), device, arguments.workers)
+    training = BaseTraining(
+        arguments.run,
+        arguments.bank,
+        settings_of(arguments),
+        device,
+        arguments.workers,
+        start_from=arguments.start_from,
+    )
     training.train(
         clock,
         decay_share=arguments.decay_share,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enlight.models.bank import load_bank
-from enlight.models.compose import Composer, trained_subject_indices
+from enlight.models.compose import Composer, held_out_subject_indices, trained_subject_indices
 from enlight.models.networks import Autoencoder, build_vae
 from enlight.models.pictures import save_grid
 from enlight.models.run_record import (
@@ -28,6 +28,7 @@ from enlight.models.run_record import (
     write_state,
 )
 from enlight.models.settings import RecipeSettings
+from enlight.models.subjects import all_subjects
 
 _log = logging.getLogger(__name__)
 
@@ -53,13 +54,13 @@ def recolour(pixels: Tensor, generator: torch.Generator, share: float) -> Tensor
     return (mixed + 0.5 + shift[:, :, None, None].to(pixels.dtype)).clamp(0.0, 1.0)
 
 
-def random_pictures(composer: Composer, count: int, generator: torch.Generator) -> Tensor:
-    """Pictures for the autoencoder: one to three subjects, colours sometimes mixed; (B, 3, H, W) in [0, 1]."""
-    batch = composer.random_batch(count, generator)
+def random_pictures(composer: Composer, count: int, generator: torch.Generator, recolour_share: float) -> Tensor:
+    """Pictures for the autoencoder: one or two subjects, colours sometimes mixed; (B, 3, H, W) in [0, 1]."""
+    batch = composer.random_batch(count, generator, varied=True)
     extra = count // 3
     more = composer.random_batch(extra, generator)
     pixels = torch.cat([composer.place(batch.pixels[:extra], more.subjects, generator), batch.pixels[extra:]])
-    return recolour(pixels, generator, 0.25)
+    return recolour(pixels, generator, recolour_share)
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, gradient_weight: float) -> Tensor:
@@ -95,7 +96,7 @@ def centre_latents(vae: Autoencoder, composer: Composer, generator: torch.Genera
 
 @torch.no_grad()
 def measure_latents(vae: Autoencoder, composer: Composer, generator: torch.Generator, batch: int) -> dict[str, float]:
-    """Measures the autoencoder on trained subjects.
+    """Measures the autoencoder on the composer's subjects.
 
     Returns:
         scaling_factor (gives the latents unit variance), psnr_db (peak signal-to-noise ratio) and
@@ -128,12 +129,15 @@ def train(
     workers: int,
     decay_share: float,
     decoder_only: bool,
+    compile_networks: bool,
 ) -> None:
     """Trains until the clock is over and saves; continues from the run folder's weights.
 
     With `decoder_only` the latents stay as they are, so that a base trained on them stays valid.
     """
-    composer = Composer(load_bank(bank, settings, workers=workers), settings, device, trained_subject_indices())
+    pictures = load_bank(bank, settings, workers=workers, with_nameless=True)
+    nameless = range(len(all_subjects()), len(pictures.glyphs))
+    composer = Composer(pictures, settings, device, [*trained_subject_indices(), *nameless])
     state = read_state(run / STATE)
     first_step = int(state.get("steps", 0))
     torch.manual_seed(settings.seed + first_step)
@@ -144,6 +148,9 @@ def train(
     if decoder_only:
         vae.encoder.requires_grad_(requires_grad=False)
         vae.quant_conv.requires_grad_(requires_grad=False)
+    if compile_networks:
+        vae.encoder.compile()
+        vae.decoder.compile()
     optimizer = torch.optim.AdamW(
         [parameter for parameter in vae.parameters() if parameter.requires_grad],
         lr=settings.vae_learning_rate,
@@ -157,7 +164,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = settings.vae_learning_rate * share
         with torch.no_grad():
-            pixels = random_pictures(composer, settings.vae_batch, generator) * 2 - 1
+            pixels = random_pictures(composer, settings.vae_batch, generator, settings.vae_recolour_share) * 2 - 1
             pixels = pixels.float().contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             with torch.set_grad_enabled(not decoder_only):
@@ -172,11 +179,17 @@ def train(
         optimizer.step()
         if step % 100 == 0 or last:
             record.add(step=step, seconds=clock.elapsed_s, loss=loss.item(), divergence=divergence.item())
+    trained = build_vae(settings)  # not compiled for one size of batch
+    trained.load_state_dict(vae.state_dict())
+    vae = trained.to(device, memory_format=torch.channels_last)
+    composer = Composer(pictures, settings, device, trained_subject_indices())
     if not decoder_only:
         centre_latents(vae, composer, generator, settings.vae_batch)
     measured = measure_latents(vae, composer, generator, settings.vae_batch)
     if decoder_only:
         measured["scaling_factor"] = state["scaling_factor"]
+    unseen = Composer(pictures, settings, device, held_out_subject_indices())
+    measured["held_out_psnr_db"] = measure_latents(vae, unseen, generator, settings.vae_batch)["psnr_db"]
     _log.info("%s", json.dumps(measured))
     save_weights(run / WEIGHTS, vae, torch.float16)
     seconds = state.get("seconds", 0.0) + clock.elapsed_s
@@ -191,6 +204,7 @@ def main() -> None:
     """Command line."""
     parser = training_arguments(__doc__)
     parser.add_argument("--decoder-only", action="store_true", help="keep the latents, sharpen the pictures")
+    parser.add_argument("--compile", action="store_true", help="compile the networks (CUDA)")
     arguments = parser.parse_args()
     clock = Clock(arguments.time_limit_s)
     device = prepare(arguments.device)
@@ -204,6 +218,7 @@ def main() -> None:
         workers=arguments.workers,
         decay_share=arguments.decay_share,
         decoder_only=arguments.decoder_only,
+        compile_networks=arguments.compile,
     )
 
 
