@@ -1,5 +1,5 @@
 # Thin: every target is a script that can be read and run by itself.
-.PHONY: help setup demo up down test test-long lint format docs bench clean
+.PHONY: help setup demo fidelity up down test test-long lint format docs bench clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -9,6 +9,9 @@ setup:           ## a virtual environment with everything pinned; skipped when n
 
 demo: setup      ## the main job on real pictures, in under 5 minutes; result in demo-output/
 	@.venv/bin/python demo/run.py
+
+fidelity: setup  ## does training give this subject in that scene? 20 subjects, under 20 minutes; fidelity-output/
+	@.venv/bin/python fidelity/run.py
 
 up: setup        ## start the suite on loopback, without keys, with the pocket base model
 	@dev-scripts/up.sh
@@ -35,4 +38,4 @@ bench: setup     ## measure; see docs/performance.md
 	@.venv/bin/python dreambooth-api/benchmarks/encode_png.py
 
 clean:           ## remove what the targets made, the virtual environment included
-	rm -rf .venv demo-output data run .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv demo-output fidelity-output data run .mypy_cache .ruff_cache .pytest_cache .hypothesis
