@@ -73,7 +73,7 @@ def draw(lines: Sequence[Line], path: Path) -> None:
                 panel.legend(title="learning rate", fontsize=8, title_fontsize=8)
             if column == 0:
                 panel.set_ylabel("subject fidelity, %")
-    figure.suptitle("Numbers beside the points: steps. Thin lines: 95 % intervals over subjects.", fontsize=10)
+    figure.suptitle("Beside the points: steps × batch. Thin lines: 95 % intervals over subjects.", fontsize=10)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -114,7 +114,7 @@ def _draw_series(panel: Axes, series: Sequence[Line], key: str, colour: _Colour,
         alpha=0.35,
     )
     for x, y, line in zip(across, up, series, strict=True):
-        panel.annotate(line["steps"], (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        panel.annotate(f"{line['steps']}×{line['batch_size']}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
 
 
 def _reach(series: Sequence[Line], key: str, means: Sequence[float]) -> list[list[float]]:
@@ -125,7 +125,7 @@ def _reach(series: Sequence[Line], key: str, means: Sequence[float]) -> list[lis
 
 
 def _panel_title(line: Line) -> str:
-    rank = f", rank {line['lora_rank']}" if line["method"] == "lora" else ""
+    rank = f", rank {line['lora_rank']}" if line["method"].startswith("lora") else ""
     return f"{line['method']}{rank}, {line['lr_scheduler']}"
 
 

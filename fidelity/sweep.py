@@ -49,7 +49,7 @@ def main() -> int:
         return _study_checkpoints(arguments, console)
     subjects = TUNING_SUBJECTS[: arguments.subjects]
     choices = [
-        TrainingChoice(method, rate, steps, scheduler, arguments.batch_size, rank if method == "lora" else 0)
+        TrainingChoice(method, rate, steps, scheduler, arguments.batch_size, rank if method.startswith("lora") else 0)
         for method, scheduler, rank, rate, steps in itertools.product(
             arguments.method,
             arguments.lr_schedulers,
@@ -115,7 +115,7 @@ def _study_checkpoints(arguments: argparse.Namespace, console: Console) -> int:
         with worker_pool(Workplace(pocket_base(), JUDGE_FOLDER, device), arguments.workers, console) as pool:
             references = pool.references(list(dict.fromkeys([*distractor_names(), *subjects, *targets])))
             for method, rate in itertools.product(arguments.method, arguments.learning_rates):
-                rank = arguments.lora_ranks[0] if method == "lora" else 0
+                rank = arguments.lora_ranks[0] if method.startswith("lora") else 0
                 choice = TrainingChoice(method, rate, steps[-1], "constant", arguments.batch_size, rank)
                 studies = [Study(choice, steps, subject) for subject in subjects]
                 found = {

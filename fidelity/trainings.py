@@ -16,6 +16,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {"kind": "lora"},
     "full-prior": {"prior_preservation": True, "num_class_images": 16},
     "full-text-encoder": {"train_text_encoder": True},
+    "lora-text-encoder": {"kind": "lora", "train_text_encoder": True},
     "full-text-encoder-prior": {"train_text_encoder": True, "prior_preservation": True, "num_class_images": 8},
 }
 """By the names of the base's presets: what they change in a training of the whole U-Net."""
@@ -35,7 +36,7 @@ class TrainingChoice:
     @property
     def name(self) -> str:
         """For people, and as the name of a row."""
-        rank = f" r{self.lora_rank}" if self.method == "lora" else ""
+        rank = f" r{self.lora_rank}" if self.lora_rank else ""
         return f"{self.method}{rank} {self.learning_rate:g} {self.lr_scheduler} {self.steps}×{self.batch_size}"
 
     def request(self, subject: str) -> TrainingRequest:

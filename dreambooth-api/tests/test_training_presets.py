@@ -147,4 +147,4 @@ def test_the_pocket_base_s_file_is_valid_and_is_what_a_new_export_leaves_behind(
     assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
     known = PresetsFile.model_validate(json.loads(text))
     assert set(known.presets) == {"full", "lora", "full-prior", "full-text-encoder"}
-    assert known.recommended == "full"
+    assert known.recommended == "full-text-encoder"
