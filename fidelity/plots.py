@@ -114,7 +114,8 @@ def _draw_series(panel: Axes, series: Sequence[Line], key: str, colour: _Colour,
         alpha=0.35,
     )
     for x, y, line in zip(across, up, series, strict=True):
-        panel.annotate(f"{line['steps']}×{line['batch_size']}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        label = f"{line['steps']}×{line['batch_size']}"
+        panel.annotate(label, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
 
 
 def _reach(series: Sequence[Line], key: str, means: Sequence[float]) -> list[list[float]]:
