@@ -1,7 +1,7 @@
 """Samplings side by side on a CPU, OpenMP's threads spinning (the default) against waiting passively.
 
-``python dreambooth-api/benchmarks/concurrent_sampling.py`` (two to three minutes on 2 cores): the engine and the trainers of one
-machine share its cores in the same way.
+``python dreambooth-api/benchmarks/concurrent_sampling.py`` (two to three minutes on 2 cores): the engine and the
+trainers of one machine share its cores in the same way.
 """
 
 from __future__ import annotations
