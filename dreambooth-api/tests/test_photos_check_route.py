@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,8 @@ import pytest
 from flask.testing import FlaskClient
 from made_photos import DEMO_PHOTOS, blurred, encoded, scene
 from PIL import Image
-from training_samples import catalogue_in, settings_in
+from training_client import client_in
 
-from enlight.dreambooth_api.requests import TrainerConfig, TrainingOutcome
-from enlight.dreambooth_api.routes import training_routes
-from enlight.dreambooth_api.training_events import EventStreams
-from enlight.dreambooth_api.training_queue import TrainingQueue
-from enlight.dreambooth_api.training_records import TrainingRecords
-from enlight.dreambooth_api.training_requests import TrainingChecker
-from enlight.servicekit.http import Readiness, create_service_app
 from enlight.servicekit.images import decode_image
 
 CHECK = "/v1/photos/check"
@@ -35,31 +27,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "models/pocket").mkdir(parents=True)
     (tmp_path / "models/pocket/model_index.json").touch()
     return tmp_path
-
-
-@contextmanager
-def client_in(folder: Path) -> Iterator[FlaskClient]:
-    """A client of the training routes over ``folder``, whose trainings end at once."""
-    settings, catalogue = settings_in(folder), catalogue_in(folder)
-
-    def run(job: object, config: TrainerConfig, on_progress: Callable[..., None], closing: object) -> TrainingOutcome:
-        return TrainingOutcome(config.request.model_id, "v1", 1, 0, 0.1, 0.1, 0.1, None, 1)
-
-    records = TrainingRecords(settings.trainings_folder, settings.jobs_folder)
-    queue = TrainingQueue(settings, catalogue, records, run=run)
-    app = create_service_app(
-        service="test",
-        version="0",
-        description="",
-        readiness=lambda: Readiness("ready"),
-        default_body_limit_bytes=10**7,
-    )
-    app.register_api(training_routes(TrainingChecker(settings, catalogue), queue, EventStreams(1)))
-    queue.start()
-    try:
-        yield app.test_client()
-    finally:
-        queue.stop()
 
 
 @pytest.fixture

@@ -6,28 +6,21 @@ import base64
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 from PIL import Image
+from training_client import client_in
 from training_samples import catalogue_in, settings_in, training_request
 
 from enlight.dreambooth_api.bases import PRESETS_FILE, REVISION_FILE
-from enlight.dreambooth_api.requests import TrainerConfig, TrainingOutcome, TrainingRequest
-from enlight.dreambooth_api.routes import base_model_routes, training_routes
+from enlight.dreambooth_api.requests import TrainingRequest
 from enlight.dreambooth_api.schemas import TrainBody, TrainingBody
 from enlight.dreambooth_api.trainer import published_parameters
-from enlight.dreambooth_api.training_events import EventStreams
 from enlight.dreambooth_api.training_jobs import fingerprint
-from enlight.dreambooth_api.training_queue import TrainingQueue
-from enlight.dreambooth_api.training_records import TrainingRecords
 from enlight.dreambooth_api.training_requests import TrainingChecker
 from enlight.servicekit.errors import InvalidField
-from enlight.servicekit.http import Readiness, create_service_app
 
 PRESETS: dict[str, Any] = {
     "recommended": "quick",
@@ -60,32 +53,6 @@ def settled(folder: Path, settings: dict[str, Any] | None = None, **body: Any) -
     fields = {"model_id": "chair", "instance_prompt": "a sks chair", "photos": [photo()]} | body
     checker = TrainingChecker(settings_in(folder, **(settings or {})), catalogue_in(folder))
     return checker.from_training_body(TrainingBody(**fields)).request
-
-
-@contextmanager
-def client_in(folder: Path) -> Iterator[FlaskClient]:
-    """A client of the training and base model routes over ``folder``, whose trainings end at once."""
-    settings, catalogue = settings_in(folder), catalogue_in(folder)
-
-    def run(job: object, config: TrainerConfig, on_progress: Callable[..., None], closing: object) -> TrainingOutcome:
-        return TrainingOutcome(config.request.model_id, "v1", 1, 0, 0.1, 0.1, 0.1, None, 1)
-
-    records = TrainingRecords(settings.trainings_folder, settings.jobs_folder)
-    queue = TrainingQueue(settings, catalogue, records, run=run)
-    app = create_service_app(
-        service="test",
-        version="0",
-        description="",
-        readiness=lambda: Readiness("ready"),
-        default_body_limit_bytes=10**6,
-    )
-    app.register_api(training_routes(TrainingChecker(settings, catalogue), queue, EventStreams(1)))
-    app.register_api(base_model_routes(catalogue, default=settings.default_base_model))
-    queue.start()
-    try:
-        yield app.test_client()
-    finally:
-        queue.stop()
 
 
 def test_the_preset_says_what_the_body_leaves_out(folder: Path) -> None:
