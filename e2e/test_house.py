@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DISTRIBUTIONS = ("servicekit", "dreambooth-api", "models")
+DISTRIBUTIONS = ("servicekit", "torchkit", "dreambooth-api", "models")
 
 
 def tracked() -> list[Path]:

@@ -20,8 +20,8 @@ from worker_pool import JobFailedError, Workplace, worker_pool
 
 from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.requests import Base, TrainingRequest
-from enlight.dreambooth_api.training_setup import choose_device
 from enlight.models.judge import Judge
+from enlight.torchkit.device import choose_device
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS_FOLDER = ROOT / "models"

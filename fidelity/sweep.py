@@ -33,9 +33,9 @@ from summary import MEASURES
 from trainings import METHODS, TrainingChoice
 from worker_pool import JobFailedError, Workplace, worker_pool
 
-from enlight.dreambooth_api.training_setup import choose_device
 from enlight.models.held_out import TUNING_SUBJECTS
 from enlight.servicekit.errors import ServiceError
+from enlight.torchkit.device import choose_device
 
 ValueT = TypeVar("ValueT")
 

@@ -17,10 +17,9 @@ from enlight.dreambooth_api.training_setup import (
     Training,
     check_request,
     choose_autocast,
-    choose_device,
     set_up_training,
 )
-from enlight.servicekit.errors import InvalidField, JobFailed, WeightsUnavailable
+from enlight.servicekit.errors import InvalidField, WeightsUnavailable
 
 CPU = torch.device("cpu")
 
@@ -159,10 +158,3 @@ def test_the_plan_is_that_of_the_request(base: Base) -> None:
 
 def test_a_cpu_computes_in_fp32_whatever_is_asked() -> None:
     assert [choose_autocast(asked, CPU) for asked in ("auto", "no", "bf16", "fp16")] == [None] * 4
-
-
-def test_devices_by_name() -> None:
-    assert choose_device("cpu") == CPU
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(JobFailed, match="cuda:63"):
-        choose_device("cuda:63")

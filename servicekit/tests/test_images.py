@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from enlight.servicekit.errors import BrokenImage, ClientError, ImageTooLarge, InvalidRequest, UnsupportedImage
@@ -22,7 +22,9 @@ from enlight.servicekit.images import (
     MAX_JPEG_SCANS,
     decode_base64,
     decode_image,
+    decode_picture,
     encode_jpeg,
+    encode_jpeg_within,
     encode_png,
     encode_webp,
     to_base64,
@@ -462,7 +464,7 @@ class TestEncode:
     @pytest.mark.parametrize(
         "pixels",
         [
-            np.zeros((4, 4), np.uint8),
+            np.zeros(4, np.uint8),
             np.zeros((4, 4, 2), np.uint8),
             np.zeros((4, 4, 3), np.float32),
             np.zeros((1, 4, 4, 3), np.uint8),
@@ -485,3 +487,102 @@ def swapped_primaries_profile() -> bytes:
     red, green = tags[b"rXYZ"], tags[b"gXYZ"]
     profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
     return bytes(profile)
+
+
+class TestPicture:
+    """`decode_picture`: colour and transparency apart, 16 bits where they are asked for."""
+
+    def test_transparency_is_kept_beside_the_colour(self) -> None:
+        picture = quarters("RGBA")
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        decoded = decode_picture(saved(picture, "PNG"), "image")
+        assert decoded.alpha is not None
+        assert np.array_equal(np.dstack([decoded.colour, decoded.alpha]), np.asarray(picture))
+        assert (decoded.width_px, decoded.height_px, decoded.is_16_bit) == (48, 32, False)
+
+    def test_an_opaque_picture_has_none(self) -> None:
+        decoded = decode_picture(saved(quarters(), "PNG"), "image")
+        assert decoded.alpha is None
+        assert np.array_equal(decoded.colour, np.asarray(quarters()))
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("depth", [8, 16])
+    def test_every_exif_turn_is_that_of_pillow(self, orientation: int, depth: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture = quarters("RGBA")
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(saved(picture, "PNG", exif=exif)))))
+        data = saved(picture, "PNG", exif=exif)
+        if depth == 16:
+            data = sixteen_bit_png(np.asarray(picture).astype(np.uint16) * 257, exif.tobytes())
+        decoded = decode_picture(data, "image", keep_16_bit=True)
+        assert decoded.is_16_bit is (depth == 16)
+        assert decoded.alpha is not None
+        values = np.dstack([decoded.colour, decoded.alpha])
+        assert np.array_equal(values // (257 if depth == 16 else 1), expected)
+
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_16_bits_are_kept_where_they_are_asked_for(self, channels: int) -> None:
+        values = np.random.default_rng(0).integers(0, 65536, (7, 5, channels), dtype=np.uint16)
+        data = sixteen_bit_png(values)
+        kept = decode_picture(data, "image", keep_16_bit=True)
+        assert kept.is_16_bit
+        assert np.array_equal(kept.colour, values[..., :3] if channels > 1 else values.repeat(3, axis=2))
+        assert (kept.alpha is not None) is (channels == 4)
+        if kept.alpha is not None:
+            assert np.array_equal(kept.alpha, values[..., 3])
+        eight_bit = decode_picture(data, "image")
+        assert not eight_bit.is_16_bit
+        assert np.abs(eight_bit.colour.astype(int) - kept.colour / 257).max() <= 1
+
+    def test_a_transparent_grey_of_16_bits(self) -> None:
+        rows = b"\0" + struct.pack(">2H", 1000, 30000)
+        data = raw_png(2, 1, 16, 0, rows, png_chunk(b"tRNS", struct.pack(">H", 1000)))
+        for keep, opaque in ((True, 65535), (False, 255)):
+            alpha = decode_picture(data, "image", keep_16_bit=keep).alpha
+            assert alpha is not None
+            assert alpha.tolist() == [[0, opaque]]
+
+    def test_16_bits_with_a_profile_become_8_in_srgb(self) -> None:
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        chunk = png_chunk(b"iCCP", b"p\0\0" + zlib.compress(profile))
+        data = raw_png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 65535, 0, 0), chunk)
+        decoded = decode_picture(data, "image", keep_16_bit=True)
+        assert not decoded.is_16_bit
+        assert np.abs(decoded.colour[0, 0].astype(int) - RED).max() <= 1
+
+    def test_half_a_file_of_16_bits_is_broken(self) -> None:
+        values = np.random.default_rng(0).integers(0, 65536, (64, 64, 3), dtype=np.uint16)
+        data = sixteen_bit_png(values)
+        with pytest.raises(BrokenImage):
+            decode_picture(data[: len(data) // 2], "image", keep_16_bit=True)
+
+
+def sixteen_bit_png(values: np.ndarray, exif: bytes = b"") -> bytes:
+    """A PNG of (H, W, 1, 3 or 4) uint16 values."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))] if exif else []
+    return raw_png(width, height, 16, {1: 0, 3: 2, 4: 6}[channels], rows, *chunks)
+
+
+class TestEncodeMore:
+    def test_png_of_16_bits_and_of_grey_is_exact(self) -> None:
+        values = np.random.default_rng(0).integers(0, 65536, (9, 11, 4), dtype=np.uint16)
+        for channels in (3, 4):
+            again = decode_picture(encode_png(values[..., :channels]), "image", keep_16_bit=True)
+            assert np.array_equal(again.colour, values[..., :3])
+            assert (again.alpha is not None) is (channels == 4)
+        grey = values[..., 0].astype(np.uint8)
+        with Image.open(io.BytesIO(encode_png(grey))) as picture:
+            assert (picture.mode, np.array_equal(np.asarray(picture), grey)) == ("L", True)
+
+    def test_the_best_jpeg_that_fits(self) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+        sizes = {quality: len(encode_jpeg(pixels, quality)) for quality in (1, 60, 61, 100)}
+        assert len(encode_jpeg_within(pixels, sizes[60])) == sizes[60]
+        assert len(encode_jpeg_within(pixels, sizes[61] - 1)) == sizes[60]
+        assert len(encode_jpeg_within(pixels, 10**9)) == sizes[100]
+        with pytest.raises(ImageTooLarge):
+            encode_jpeg_within(pixels, sizes[1] - 1)

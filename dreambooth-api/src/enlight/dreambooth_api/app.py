@@ -22,6 +22,7 @@ from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.process import Supervisor
 from enlight.servicekit.settings import load_settings
+from enlight.servicekit.worker_service import STOP_GRACE_S, StopOnce, watch_status
 
 ENGINE = "enlight.dreambooth_api.engine:main"
 _ENGINE_METRICS = {
@@ -93,34 +94,24 @@ class Service:
     def __init__(self, engine: Supervisor, queue: TrainingQueue) -> None:
         self._engine = engine
         self._queue = queue
-        self._stopping = False
+        self.stop = StopOnce(self._stop)
+        """Not ready from now on; trainings end with a checkpoint, then the engine."""
 
     def start(self) -> None:
         """Starts the engine, then takes up interrupted trainings."""
         self._engine.start()
         self._queue.start()
 
-    def stop(self) -> None:
-        """Stops, at the first call: not ready from now on, then trainings with a checkpoint, then the engine.
-
-        The engine goes last, so that generations in flight can finish while trainings write their checkpoints.
-        """
-        if self._stopping:
-            return
-        self._stopping = True
+    def _stop(self) -> None:
+        # The engine goes last, so that generations in flight can finish while trainings write their checkpoints.
         self._queue.stop()
-        self._engine.stop(grace_s=5)
+        self._engine.stop(STOP_GRACE_S)
 
     def add_metrics(self, metrics: ServiceMetrics) -> None:
         """What the engine and the queue know about themselves, read when Prometheus asks."""
-        for name, text in _ENGINE_METRICS.items():
-            metrics.watch(f"engine_{name}", text, partial(self._engine_number, name))
+        watch_status(metrics, self._engine, "engine", _ENGINE_METRICS)
         for name in ("running", "waiting"):
             metrics.watch(f"trainings_{name}", f"Trainings that are {name}.", partial(self._trainings, name))
-
-    def _engine_number(self, name: str) -> float:
-        value = self._engine.status.get(name)
-        return float(value) if isinstance(value, int | float) else 0.0
 
     def _trainings(self, name: str) -> float:
         return float(self._queue.counts()[name])
@@ -128,7 +119,7 @@ class Service:
     def readiness(self) -> Readiness:
         """State of the engine, and how many trainings run and wait."""
         return Readiness(
-            state="defunct" if self._stopping else self._engine.state.value,
+            state="defunct" if self.stop.begun else self._engine.state.value,
             details={"engine": self._engine.status, "trainings": self._queue.counts()},
         )
 

@@ -14,7 +14,6 @@ from enlight.dreambooth_api.admission import version_name
 from enlight.dreambooth_api.batching import BatchKey
 from enlight.dreambooth_api.fine_tune import FineTune, read_fine_tune
 from enlight.dreambooth_api.generation import Row
-from enlight.dreambooth_api.gpu_errors import is_out_of_memory
 from enlight.dreambooth_api.model_cache import CachedModel
 from enlight.dreambooth_api.prefetch import Prefetcher
 from enlight.dreambooth_api.pure.inference import Conditioning, SamplingBase, StepControl
@@ -23,6 +22,7 @@ from enlight.dreambooth_api.resident_bases import ResidentBase, ResidentBases
 from enlight.dreambooth_api.text_embeddings import TextEmbeddings
 from enlight.dreambooth_api.weight_tiers import WeightTiers
 from enlight.servicekit.errors import OutOfGpuMemory
+from enlight.torchkit.gpu_errors import is_out_of_memory
 
 DECODE_PIXELS = 4 * 768 * 768
 """Pixels that the VAE decodes at once: its memory grows with them, its speed does not beyond this."""

@@ -22,7 +22,6 @@ from enlight.dreambooth_api.batch_runner import BatchRunner, Sampler
 from enlight.dreambooth_api.batching import BatchKey, SlotQueue
 from enlight.dreambooth_api.delivery import Delivery
 from enlight.dreambooth_api.generation import Generation, Row
-from enlight.dreambooth_api.gpu_errors import is_device_fault
 from enlight.dreambooth_api.model_cache import ModelCache
 from enlight.dreambooth_api.model_store import ModelStore
 from enlight.dreambooth_api.pure.inference import sample_conditioned
@@ -32,6 +31,8 @@ from enlight.dreambooth_api.weight_tiers import WeightTiers
 from enlight.servicekit.child import ChildChannel, Task
 from enlight.servicekit.errors import Cancelled, QueueFull, WorkerUnavailable
 from enlight.servicekit.object_store import open_store
+from enlight.torchkit.device import choose_device
+from enlight.torchkit.gpu_errors import is_device_fault
 
 logger = logging.getLogger(__name__)
 
@@ -78,20 +79,6 @@ def main(channel: ChildChannel, config: EngineConfig, *, sampler: Sampler = samp
         queue=SlotQueue(max_batch_images=config.max_batch_images, window_s=config.batch_window_s),
         delivery=Delivery(channel, config.encoder_threads),
     ).run()
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that the setting names; ``auto`` is the first GPU, or the CPU without one.
-
-    Raises:
-        RuntimeError: a GPU is named and cannot be used.
-    """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    device = torch.device("cuda:0" if name in ("auto", "cuda") else name)
-    torch.cuda.set_device(device)
-    torch.zeros(1, device=device)  # makes the context now, so that a GPU that is not there is noticed at the start
-    return device
 
 
 class Engine:

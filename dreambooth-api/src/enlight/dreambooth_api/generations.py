@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from typing import cast
 
@@ -11,11 +10,10 @@ from enlight.dreambooth_api.bases import BaseCatalogue, check_size
 from enlight.dreambooth_api.requests import GenerationRequest, GenerationResult
 from enlight.dreambooth_api.schemas import GenerationBody, InferenceBody
 from enlight.dreambooth_api.settings import Settings
-from enlight.servicekit.errors import ClientGone, InvalidField, UpstreamTimeout
+from enlight.servicekit.errors import InvalidField
 from enlight.servicekit.process import Supervisor
+from enlight.servicekit.worker_service import run_task
 
-CLIENT_CHECK_S = 0.2
-"""How often a waiting request looks whether its client is still there."""
 RANDOM_SEED_LIMIT = 2**32
 
 
@@ -84,27 +82,10 @@ class Generations:
         )
 
     def run(self, request: GenerationRequest, client_gone: Callable[[], bool]) -> GenerationResult:
-        """Generates; a client that leaves takes its request with it.
-
-        Raises:
-            ClientGone: the client left; the engine was told to drop the request.
-            QueueFull, WorkerUnavailable: the service is full, or its engine not there; both say when to come again.
-            UpstreamTimeout: it took longer than the service's limit.
-            ServiceError: what the engine says of the request itself (NotFound, InvalidField, StorageUnavailable ...).
-        """
-        ticket = self._engine.submit(request)
-        deadline = time.monotonic() + self._settings.inference_timeout_s
-        while not ticket.wait(CLIENT_CHECK_S):
-            if client_gone():
-                ticket.cancel()
-                raise ClientGone("The client left before its pictures were made.")
-            if time.monotonic() > deadline:
-                ticket.cancel()
-                raise UpstreamTimeout(
-                    f"The pictures were not ready after {self._settings.inference_timeout_s:g} s; ask for fewer or "
-                    "smaller ones, or come again when the service is less busy."
-                )
-        return cast(GenerationResult, ticket.result())
+        """Generates; a client that leaves takes its request with it. Raises as ``run_task`` of servicekit."""
+        timeout_s = self._settings.inference_timeout_s
+        result = run_task(self._engine, request, client_gone=client_gone, timeout_s=timeout_s)
+        return cast(GenerationResult, result)
 
     def _check(self, prompt: str, prompt_field: str, count: int, count_field: str) -> None:
         if len(prompt) > self._settings.max_prompt_chars:

@@ -13,7 +13,7 @@ from flask_openapi.types import ResponseDict
 
 from enlight.dreambooth_api.base_listing import list_bases
 from enlight.dreambooth_api.bases import BaseCatalogue
-from enlight.dreambooth_api.generations import CLIENT_CHECK_S, Generations
+from enlight.dreambooth_api.generations import Generations
 from enlight.dreambooth_api.requests import GenerationResult
 from enlight.dreambooth_api.schemas import (
     BaseModelList,
@@ -41,6 +41,7 @@ from enlight.servicekit.errors import ClientGone
 from enlight.servicekit.http import client_gone
 from enlight.servicekit.images import to_base64
 from enlight.servicekit.schemas import ErrorBody
+from enlight.servicekit.worker_service import CLIENT_CHECK_S
 
 _ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 404, 409, 413, 415, 422, 503)}
 _TRAINING = Tag(name="training", description="Photos in, a model of the subject in the bucket.")

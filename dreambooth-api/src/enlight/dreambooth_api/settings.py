@@ -9,20 +9,17 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from enlight.dreambooth_api.requests import StoreConfig, TrainingKind
-from enlight.servicekit.settings import ServiceSettings
+from enlight.servicekit.service_settings import MIB, HttpSettings
 
 GIB = 1024**3
-MIB = 1024**2
 
 
-class Settings(ServiceSettings):
+class Settings(HttpSettings):
     """Every field is the environment variable ``DREAMBOOTH_API_<FIELD>``; units are in the names."""
 
     model_config = SettingsConfigDict(env_prefix="DREAMBOOTH_API_", frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="Address to listen on; in a container 0.0.0.0.")
     port: int = Field(5000, ge=1, le=65535, description="Port to listen on.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
     data_folder: Path = Field(Path("data"), description="Everything the service writes lies below this folder.")
     models_folder: Path = Field(Path("models"), description="Folder that holds the base models' folders.")
@@ -135,17 +132,10 @@ class Settings(ServiceSettings):
     )
 
     max_train_body_bytes: int = Field(256 * MIB, ge=1, description="Largest body of a training request.")
-    max_body_bytes: int = Field(40 * MIB, ge=1, description="Largest body of any other request.")
-    spare_threads: int = Field(
-        8,
-        ge=2,
-        le=256,
-        description="HTTP threads beyond the admitted requests: they answer health checks and refusals.",
-    )
 
     @property
     def http_threads(self) -> int:
-        """gunicorn's threads: more than the requests admitted, so that a full service still answers at once."""
+        """One for each admitted generation, waiting client and event stream, and the spare ones."""
         return self.max_inference_requests + self.max_training_waiters + self.max_event_streams + self.spare_threads
 
     @property

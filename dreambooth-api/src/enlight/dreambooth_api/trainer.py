@@ -19,7 +19,6 @@ from contextlib import contextmanager
 import torch
 
 from enlight.dreambooth_api.checkpoints import Checkpoints
-from enlight.dreambooth_api.gpu_errors import is_out_of_memory
 from enlight.dreambooth_api.model_store import ModelDescription, ModelStore
 from enlight.dreambooth_api.pipelines import StableDiffusion
 from enlight.dreambooth_api.pure.training import Objective, StepFunction, eager_step, run_updates
@@ -38,12 +37,13 @@ from enlight.dreambooth_api.training_setup import (
     Training,
     check_request,
     choose_autocast,
-    choose_device,
     set_up_training,
 )
 from enlight.servicekit import atomic_files
 from enlight.servicekit.errors import NotFound, OutOfGpuMemory, StorageFull
 from enlight.servicekit.object_store import open_store
+from enlight.torchkit.device import choose_device
+from enlight.torchkit.gpu_errors import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 

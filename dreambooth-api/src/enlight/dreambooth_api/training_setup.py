@@ -24,7 +24,7 @@ from enlight.dreambooth_api.pure.training import (
 )
 from enlight.dreambooth_api.requests import Base, TrainingRequest
 from enlight.dreambooth_api.training_data import PreparedData, prompts
-from enlight.servicekit.errors import InvalidField, JobFailed, WeightsUnavailable
+from enlight.servicekit.errors import InvalidField, WeightsUnavailable
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,6 @@ class Training:
     state: TrainingState
     plan: Plan
     objective: Objective
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto``: CUDA when there is one, else CPU; else the device of that name.
-
-    Raises:
-        JobFailed: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise JobFailed(f"There is no device {name} on this machine; the device setting names it.")
-    return device
 
 
 def choose_autocast(mixed_precision: Literal["auto", "no", "bf16", "fp16"], device: torch.device) -> torch.dtype | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import binascii
 import functools
 import io
-from typing import cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -36,6 +38,10 @@ MAX_PARTS = 50_000
 walks over them in Python, 10 us each: 30 MB of empty ones took it half a minute."""
 
 Pixels = npt.NDArray[np.uint8]
+Pixels16 = npt.NDArray[np.uint16]
+_T = TypeVar("_T")
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _ORIENTATION_TAG = 0x0112
@@ -48,6 +54,16 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ARRAY_TURNS: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
+    2: np.fliplr,
+    3: functools.partial(np.rot90, k=2),
+    4: np.flipud,
+    5: lambda pixels: np.swapaxes(pixels, 0, 1),
+    6: functools.partial(np.rot90, k=-1),
+    7: lambda pixels: np.rot90(np.swapaxes(pixels, 0, 1), k=2),
+    8: np.rot90,
+}
+"""The same turns of arrays."""
 
 
 def decode_base64(text: str, field: str) -> bytes:
@@ -72,24 +88,119 @@ def to_base64(data: bytes) -> str:
     return pybase64.b64encode_as_string(data)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What a picture file shows, as it is meant to be seen.
+
+    Attributes:
+        colour: (H, W, 3) RGB in sRGB, uint8, or uint16 where 16 bits were asked for and are there.
+        alpha: (H, W), of the same dtype; None for a picture without transparency.
+    """
+
+    colour: Pixels | Pixels16
+    alpha: Pixels | Pixels16 | None
+
+    @property
+    def width_px(self) -> int:
+        """Width."""
+        return int(self.colour.shape[1])
+
+    @property
+    def height_px(self) -> int:
+        """Height."""
+        return int(self.colour.shape[0])
+
+    @property
+    def is_16_bit(self) -> bool:
+        """Whether the values reach to 65535."""
+        return self.colour.dtype == np.uint16
+
+
 def decode_image(
     data: bytes, field: str, *, max_pixels: int = MAX_PIXELS, max_side_px: int = MAX_SIDE_PX
 ) -> Image.Image:
-    """The picture in a PNG, JPEG, WebP or HEIC file, as it is meant to be seen.
+    """The picture in a PNG, JPEG, WebP or HEIC file, as it is meant to be seen, without transparency.
 
     Mode RGB in sRGB: turned upright by its EXIF orientation, converted from its ICC profile, 16 bits brought to 8,
     transparency laid on white, the first frame of several. It carries no metadata.
+
+    Raises: as `decode_picture`.
+    """
+
+    def flat(picture: Image.Image) -> Image.Image:
+        colour, alpha = _layers(picture)
+        if alpha is None:
+            return colour
+        white = Image.new("RGB", colour.size, "white")
+        white.paste(colour, mask=alpha)
+        return white
+
+    colour, orientation = _read(data, field, max_pixels, max_side_px, flat)
+    if orientation in _TURNS:
+        colour = colour.transpose(_TURNS[orientation])
+    colour.info = {}
+    return colour
+
+
+def decode_picture(
+    data: bytes,
+    field: str,
+    *,
+    keep_16_bit: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    max_side_px: int = MAX_SIDE_PX,
+) -> Picture:
+    """The picture in a PNG, JPEG, WebP or HEIC file with its transparency: upright, in sRGB, the first frame.
+
+    Args:
+        data: The file.
+        field: What messages call it.
+        keep_16_bit: Keep the 16 bits of a PNG that has them. One with an ICC profile is brought to 8 all the same:
+            the conversion to sRGB has no more.
+        max_pixels: Largest width times height.
+        max_side_px: Longest side.
 
     Raises:
         UnsupportedImage: not one of these formats.
         ImageTooLarge: the header claims more than ``max_pixels``, or a side longer than ``max_side_px``.
         BrokenImage: it cannot be decoded, to its end.
     """
+
+    def separate(picture: Image.Image) -> Picture:
+        wants_16_bit = keep_16_bit and _has_16_bits(data) and not picture.info.get("icc_profile")
+        colour, alpha = _layers(picture)
+        eight_bit = Picture(np.asarray(colour), None if alpha is None else np.asarray(alpha))
+        # Only what Pillow read to its end comes here: OpenCV makes do with half a file.
+        return _sixteen_bit_picture(data, eight_bit) if wants_16_bit else eight_bit
+
+    picture, orientation = _read(data, field, max_pixels, max_side_px, separate)
+    turn = _ARRAY_TURNS.get(orientation)
+    if turn is None:
+        return picture
+    alpha = None if picture.alpha is None else np.ascontiguousarray(turn(picture.alpha))
+    return Picture(np.ascontiguousarray(turn(picture.colour)), alpha)
+
+
+def _read(
+    data: bytes, field: str, max_pixels: int, max_side_px: int, use: Callable[[Image.Image], _T]
+) -> tuple[_T, int]:
+    """What ``use`` makes of the decoded picture, and its EXIF orientation."""
     name = _format_of(data)
     if name is None:
         raise UnsupportedImage(f"{field} is not a PNG, JPEG, WebP or HEIC picture.", details={"field": field})
     try:
-        return _decode(data, name, field, max_pixels, max_side_px)
+        if name == "HEIF":
+            _register_heif()
+        if name == "PNG":
+            _check_png_chunks(data)
+        if name == "JPEG":
+            _check_jpeg_markers(data)
+        with Image.open(io.BytesIO(data), formats=[name]) as opened:
+            width, height = opened.size
+            if width * height > max_pixels or max(width, height) > max_side_px:
+                raise _too_large(field, f"{width} x {height} pixels", max_pixels, max_side_px)
+            opened.load()
+            return use(opened), _orientation(opened)
     except ImageTooLarge:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -99,7 +210,7 @@ def decode_image(
 
 
 def _format_of(data: bytes) -> str | None:
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(_PNG_SIGNATURE):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -108,26 +219,6 @@ def _format_of(data: bytes) -> str | None:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "HEIF"
     return None
-
-
-def _decode(data: bytes, name: str, field: str, max_pixels: int, max_side_px: int) -> Image.Image:
-    if name == "HEIF":
-        _register_heif()
-    if name == "PNG":
-        _check_png_chunks(data)
-    if name == "JPEG":
-        _check_jpeg_markers(data)
-    with Image.open(io.BytesIO(data), formats=[name]) as opened:
-        width, height = opened.size
-        if width * height > max_pixels or max(width, height) > max_side_px:
-            raise _too_large(field, f"{width} x {height} pixels", max_pixels, max_side_px)
-        opened.load()
-        orientation = _orientation(opened)
-        picture = _to_rgb(opened)
-    if orientation in _TURNS:
-        picture = picture.transpose(_TURNS[orientation])
-    picture.info = {}
-    return picture
 
 
 def _check_png_chunks(data: bytes) -> None:
@@ -170,11 +261,11 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """A new RGB picture in sRGB, its transparency laid on white."""
+def _layers(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colour as a new RGB picture in sRGB, and the transparency as an L picture where there is one."""
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I"):
-        return _sixteen_bits_to_rgb(picture)
+        return _sixteen_bit_grey(picture)
     alpha = None
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
@@ -182,23 +273,39 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         picture = picture.convert("RGB")
     elif picture.mode in ("P", "1"):
         picture = picture.convert("RGB")
-    rgb = _from_profile(picture, profile) if profile else None
-    if rgb is None:
-        rgb = picture.convert("RGB")
-    if alpha is None:
-        return rgb
-    white = Image.new("RGB", rgb.size, "white")
-    white.paste(rgb, mask=alpha)
-    return white
+    colour = _from_profile(picture, profile) if profile else None
+    return colour or picture.convert("RGB"), alpha
 
 
-def _sixteen_bits_to_rgb(picture: Image.Image) -> Image.Image:
+def _sixteen_bit_grey(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     values = np.asarray(picture)  # Pillow's own conversion to 8 bits cuts instead of scaling
     grey = (np.clip(values, 0, 65535).astype(np.uint32) * 255 + 32767) // 65535
     transparent = picture.info.get("transparency")
+    alpha = None
     if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+        alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB"), alpha
+
+
+def _has_16_bits(data: bytes) -> bool:
+    return data.startswith(_PNG_SIGNATURE) and data[24] == 16  # the bit depth in IHDR, which comes first
+
+
+def _sixteen_bit_picture(data: bytes, eight_bit: Picture) -> Picture:
+    """The same with 16 bits; ``eight_bit`` gives the transparency of a PNG that only names a transparent colour."""
+    values = cast(Pixels16 | None, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    if values is None or values.dtype != np.uint16 or values.shape[:2] != eight_bit.colour.shape[:2]:
+        return eight_bit
+    alpha = None if eight_bit.alpha is None else eight_bit.alpha.astype(np.uint16) * 257
+    if values.ndim == 2:
+        return Picture(_converted(values, cv2.COLOR_GRAY2RGB), alpha)
+    if values.shape[2] == 4:
+        return Picture(_converted(values, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(values[..., 3]))
+    return Picture(_converted(values, cv2.COLOR_BGR2RGB), alpha)
+
+
+def _converted(values: Pixels16, conversion: int) -> Pixels16:
+    return cast(Pixels16, cv2.cvtColor(values, conversion))
 
 
 def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image | None:
@@ -234,31 +341,60 @@ _PNG = [
 ]
 
 
-def encode_png(pixels: Pixels) -> bytes:
-    """A PNG file of (H, W, 3) RGB or (H, W, 4) RGBA pixels."""
-    return _encode(".png", pixels, _PNG)
+def encode_png(pixels: Pixels | Pixels16) -> bytes:
+    """A PNG file of (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA pixels, uint8 or uint16."""
+    return _encode(".png", pixels, _PNG, channels=(1, 3, 4), dtypes=(np.uint8, np.uint16))
 
 
 def encode_jpeg(pixels: Pixels, quality: int = 95) -> bytes:
-    """A JPEG file of (H, W, 3) RGB pixels; ``quality`` in [1, 100]."""
-    _check_pixels(pixels, channels=(3,))
-    return _encode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    """A JPEG file of (H, W) grey or (H, W, 3) RGB pixels; ``quality`` in [1, 100]."""
+    return _encode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality], channels=(1, 3))
 
 
 def encode_webp(pixels: Pixels, quality: int = 90) -> bytes:
-    """A WebP file of (H, W, 3) RGB or (H, W, 4) RGBA pixels; lossy with ``quality`` in [1, 100]."""
-    return _encode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, quality])
+    """A WebP file of (H, W, 3) RGB or (H, W, 4) RGBA pixels; lossy with ``quality`` in [1, 100]. WebP ends at 16383
+    pixels a side."""
+    return _encode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, quality], channels=(3, 4))
 
 
-def _encode(extension: str, pixels: Pixels, parameters: list[int]) -> bytes:
-    _check_pixels(pixels, channels=(3, 4))
-    order = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-    done, data = cv2.imencode(extension, cv2.cvtColor(pixels, order), parameters)
+def encode_jpeg_within(pixels: Pixels, max_bytes: int) -> bytes:
+    """The JPEG file of (H, W, 3) RGB pixels with the highest quality that has at most ``max_bytes``.
+
+    Raises:
+        ImageTooLarge: not even the lowest quality is small enough.
+    """
+    best: bytes | None = None
+    low, high = 1, 100
+    while low <= high:
+        quality = (low + high) // 2
+        file = encode_jpeg(pixels, quality)
+        if len(file) <= max_bytes:
+            best, low = file, quality + 1
+        else:
+            high = quality - 1
+    if best is None:
+        raise ImageTooLarge(f"The picture does not fit into {max_bytes} bytes at any quality.")
+    return best
+
+
+_TO_OPENCV = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+
+
+def _encode(
+    extension: str,
+    pixels: npt.NDArray[Any],
+    parameters: list[int],
+    *,
+    channels: tuple[int, ...],
+    dtypes: tuple[type, ...] = (np.uint8,),
+) -> bytes:
+    count = 1 if pixels.ndim == 2 else pixels.shape[2] if pixels.ndim == 3 else 0
+    if count not in channels or pixels.dtype not in dtypes:
+        allowed = f"{' or '.join(map(str, channels))} channels of {' or '.join(kind.__name__ for kind in dtypes)}"
+        raise ValueError(
+            f"pixels: {extension} takes (H, W[, channels]) with {allowed}, got {pixels.shape} {pixels.dtype}"
+        )
+    done, data = cv2.imencode(extension, cv2.cvtColor(pixels, _TO_OPENCV[count]) if count > 1 else pixels, parameters)
     if not done:
         raise InternalError("A picture could not be encoded.")
     return cast(Pixels, data).tobytes()
-
-
-def _check_pixels(pixels: Pixels, channels: tuple[int, ...]) -> None:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in channels:
-        raise ValueError(f"pixels: (H, W, {' or '.join(map(str, channels))}) uint8, got {pixels.shape} {pixels.dtype}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from enlight.dreambooth_api.gpu_errors import is_device_fault, is_out_of_memory
+from enlight.torchkit.gpu_errors import is_device_fault, is_out_of_memory
 
 
 @pytest.mark.parametrize(

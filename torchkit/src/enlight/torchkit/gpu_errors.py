@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+
+from enlight.servicekit.errors import OutOfGpuMemory
+from enlight.servicekit.task_pool import WorkerBroken
 
 _OUT_OF_MEMORY_TEXTS = (
     "CUDA error: out of memory",
@@ -27,3 +33,22 @@ def is_device_fault(error: BaseException) -> bool:
     return (accelerator_error is not None and isinstance(error, accelerator_error)) or any(
         text in str(error) for text in _DEVICE_FAULT_TEXTS
     )
+
+
+@contextmanager
+def named_gpu_errors() -> Iterator[None]:
+    """Gives torch's errors their names.
+
+    Raises:
+        OutOfGpuMemory: memory was short; what torch kept for later is given back first.
+        WorkerBroken: the device failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            torch.cuda.empty_cache()
+            raise OutOfGpuMemory("This does not fit into the GPU's memory, alone or beside what runs now.") from error
+        if is_device_fault(error):
+            raise WorkerBroken(f"the GPU failed: {error}") from error
+        raise

@@ -1,0 +1,55 @@
+"""gunicorn as every service runs it; a service's ``gunicorn.conf.py`` is made of these three names.
+
+One process, because it owns the worker child; more threads than requests admitted, so that it always answers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from enlight.servicekit.logs import gunicorn_logging
+from enlight.servicekit.service_settings import HttpSettings
+
+STOP_POLL_S = 0.2
+EXTENSION = "enlight"
+"""Key in ``app.extensions`` of the object whose ``stop`` ends what runs beside the routes."""
+
+
+def server_config(service: str, settings: HttpSettings, *, graceful_timeout_s: float) -> dict[str, object]:
+    """gunicorn's settings; ``graceful_timeout_s`` is the time that ``stop`` and the last requests get."""
+    return {
+        "bind": f"{settings.host}:{settings.port}",
+        "workers": 1,
+        "worker_class": "gthread",
+        "threads": settings.http_threads,
+        # The heartbeat of the worker, which its main loop keeps up whatever the threads do; not a limit of a request.
+        "timeout": 60,
+        "graceful_timeout": round(graceful_timeout_s),
+        "keepalive": 65,
+        # Requests are logged by the application, once, as JSON; the server's own lines get the same form.
+        "accesslog": None,
+        "logconfig_dict": gunicorn_logging(service, settings.log_level),
+        # gunicorn 25 and later open a control socket in the home folder unless told not to.
+        "control_socket_disable": True,
+    }
+
+
+def post_worker_init(worker: Any) -> None:  # noqa: ANN401 -- gunicorn's worker classes have no types
+    """Watches for the worker's stop: the service must be told at once, not when the last request has ended."""
+    service = worker.wsgi.extensions[EXTENSION]
+
+    def stop_with_the_worker() -> None:
+        while worker.alive:
+            time.sleep(STOP_POLL_S)
+        service.stop()
+
+    threading.Thread(target=stop_with_the_worker, name="stop", daemon=True).start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ANN401
+    """Last call: nothing that this process started may outlive it, and what is being stopped is waited for."""
+    wsgi = getattr(worker, "wsgi", None)
+    if wsgi is not None:
+        wsgi.extensions[EXTENSION].stop()
