@@ -135,3 +135,18 @@ def test_a_body_of_pictures_is_as_fast_as_with_the_standard_library() -> None:
         return min(times_s)
 
     assert fastest_s(loads) < 3.0 * fastest_s(json.loads)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"LR": NaN}', "LR"),
+        ('{"a": {"b": [1, {"c": 1e999}]}}', "a.b[1].c"),
+        ('{"deep": ' + "[" * 500 + "]" * 500 + ', "LR": -Infinity}', "LR"),
+    ],
+)
+def test_a_number_that_is_none_is_named_by_its_place(body: str, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        loads(body)
+    assert caught.value.message.startswith(f"{field}: ")
+    assert caught.value.details == {"field": field}

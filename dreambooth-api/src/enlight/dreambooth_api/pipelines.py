@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -17,11 +16,15 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from enlight.servicekit.errors import CorruptModel, WeightsUnavailable
-
-_UNET_WEIGHTS = "diffusion_pytorch_model"
-_TEXT_ENCODER_WEIGHTS = "model"
-_NOT_SAFETENSORS = (".bin", ".ckpt", ".pt", ".pth")
+from enlight.servicekit.errors import WeightsUnavailable
+from enlight.torchkit.model_folders import (
+    DIFFUSERS_STEM,
+    TRANSFORMERS_STEM,
+    corrupt,
+    load_network,
+    read_json,
+    tokenizer_folder,
+)
 
 
 class BasePipeline(Protocol):
@@ -116,28 +119,31 @@ class StableDiffusion:
         transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         diffusers_logging.disable_progress_bar()
         diffusers_logging.set_verbosity_error()
-        index = _read_json(folder, "model_index.json")
+        index = read_json(folder, "model_index.json")
         if index.get("_class_name") != "StableDiffusionPipeline":
             raise WeightsUnavailable(
                 f"{folder} holds a {index.get('_class_name')}, not a StableDiffusionPipeline; "
                 "only Stable Diffusion 1.x and 2.x bases can be used"
             )
-        scheduler_config = _read_json(folder, "scheduler/scheduler_config.json")
-        tokenizer_folder = _tokenizer_folder(folder)
+        scheduler_config = read_json(folder, "scheduler/scheduler_config.json")
+        tokenizer_files = tokenizer_folder(folder)
         try:
-            tokenizer = CLIPTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
+            tokenizer = CLIPTokenizer.from_pretrained(str(tokenizer_files), local_files_only=True)
         except Exception as error:  # the libraries raise many kinds for a broken file
-            raise _corrupt(tokenizer_folder, error) from error
-        text_encoder = _load_part(CLIPTextModel, folder / "text_encoder", weights_dtype, _TEXT_ENCODER_WEIGHTS)
-        vae = _load_part(AutoencoderKL, folder / "vae", weights_dtype, _UNET_WEIGHTS)
-        unet = _load_part(UNet2DConditionModel, folder / "unet", weights_dtype, _UNET_WEIGHTS)
+            raise corrupt(tokenizer_files, error) from error
+        text_encoder = load_network(
+            CLIPTextModel, folder / "text_encoder", weights_dtype=weights_dtype, stem=TRANSFORMERS_STEM
+        )
+        vae = load_network(AutoencoderKL, folder / "vae", weights_dtype=weights_dtype, stem=DIFFUSERS_STEM)
+        unet = load_network(UNet2DConditionModel, folder / "unet", weights_dtype=weights_dtype, stem=DIFFUSERS_STEM)
         if unet.config["in_channels"] != vae.config["latent_channels"]:
             raise WeightsUnavailable(
                 f"the U-Net of {folder} takes {unet.config['in_channels']} channels and its VAE gives "
                 f"{vae.config['latent_channels']}: inpainting and other special models are not bases"
             )
-        for part in (text_encoder, vae, unet):
-            part.requires_grad_(requires_grad=False).eval().to(device)
+        networks: tuple[torch.nn.Module, ...] = (text_encoder, vae, unet)
+        for network in networks:
+            network.to(device)
         return cls(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
@@ -187,75 +193,3 @@ class StableDiffusion:
         pictures = (pictures * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float()
         rgb: torch.Tensor = (pictures * 255).round().to(torch.uint8).contiguous()
         return rgb
-
-
-_Part = TypeVar("_Part", CLIPTextModel, AutoencoderKL, UNet2DConditionModel)
-
-
-def _load_part(kind: type[_Part], folder: Path, weights_dtype: torch.dtype, stem: str) -> _Part:
-    """One network of the pipeline; every weight that its configuration asks for has to be in the file."""
-    variant = _variant(folder, stem)
-    _read_json(folder.parent, f"{folder.name}/config.json")
-    from_pretrained = cast("Callable[..., tuple[_Part, dict[str, Any]]]", kind.from_pretrained)
-    dtype_name = "dtype" if stem == _TEXT_ENCODER_WEIGHTS else "torch_dtype"  # transformers, diffusers
-    try:
-        part, report = from_pretrained(
-            str(folder),
-            local_files_only=True,
-            use_safetensors=True,
-            variant=variant,
-            output_loading_info=True,
-            **{dtype_name: weights_dtype},
-        )
-    except Exception as error:  # the libraries raise many kinds for a broken file
-        raise _corrupt(folder, error) from error
-    absent = sorted(report["missing_keys"])
-    if absent:  # from_pretrained would leave these at random values
-        raise CorruptModel(f"{folder} lacks {len(absent)} of its weights ({absent[0]} ...): fetch the base model again")
-    return part
-
-
-def _variant(folder: Path, stem: str) -> str | None:
-    """None for plain weight files, ``fp16`` where only those are there."""
-    for variant, name in ((None, stem), ("fp16", f"{stem}.fp16")):
-        index_stem = f"{stem}.safetensors.index" + (f".{variant}" if variant else "")
-        if (folder / f"{name}.safetensors").is_file() or (folder / f"{index_stem}.json").is_file():
-            return variant
-    if folder.is_dir() and any(path.suffix in _NOT_SAFETENSORS for path in folder.iterdir()):
-        raise WeightsUnavailable(
-            f"{folder} has its weights only as a pickle, which can run code when it is opened: "
-            "provide them as safetensors"
-        )
-    raise WeightsUnavailable(
-        f"{folder}/{stem}.safetensors does not exist: put the base model's folder in place "
-        "(diffusers' layout, safetensors) or point the setting of its folder elsewhere"
-    )
-
-
-def _tokenizer_folder(folder: Path) -> Path:
-    tokenizer = folder / "tokenizer"
-    has_pair = (tokenizer / "vocab.json").is_file() and (tokenizer / "merges.txt").is_file()
-    if not has_pair and not (tokenizer / "tokenizer.json").is_file():
-        raise WeightsUnavailable(
-            f"{tokenizer} has neither vocab.json with merges.txt nor tokenizer.json: fetch the base model again"
-        )
-    return tokenizer
-
-
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / name).read_bytes())
-    except FileNotFoundError:
-        raise WeightsUnavailable(
-            f"{folder / name} does not exist: a base model is a folder in diffusers' layout"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise _corrupt(folder / name, error) from error
-    if not isinstance(content, dict):
-        raise CorruptModel(f"{folder / name} is not a JSON object: fetch the base model again")
-    return content
-
-
-def _corrupt(place: Path, error: Exception) -> CorruptModel:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return CorruptModel(f"{place} cannot be read ({reason[:200]}): fetch the base model again")

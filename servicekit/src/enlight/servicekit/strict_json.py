@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from itertools import chain, count
 
 from enlight.servicekit.errors import InvalidRequest
@@ -46,6 +47,13 @@ def loads(body: bytes | bytearray | str, *, what: str = "The body") -> object:
     return value
 
 
+@dataclass(frozen=True)
+class _NotANumber:
+    """Stands where a number should, so that the error can name its place."""
+
+    problem: str
+
+
 _TOO_DEEP = f"The JSON is nested deeper than {MAX_DEPTH} levels."
 
 
@@ -60,9 +68,32 @@ def _check(value: object, *, may_hold_surrogates: bool) -> None:
         if may_hold_surrogates:
             keys = chain.from_iterable(objects)
             _check_surrogates([item for item in chain(level, keys) if type(item) is str])
+        for item in level:
+            if type(item) is _NotANumber:
+                _refuse_number(value, item)
         level = [*chain.from_iterable(lists), *chain.from_iterable(item.values() for item in objects)]
         if not level:
             return
+
+
+def _refuse_number(value: object, wrong: _NotANumber) -> None:
+    place = _place_of(wrong, value, "", MAX_DEPTH)
+    details = {"field": place} if place else {}
+    raise InvalidRequest(f"{place}: {wrong.problem}" if place else wrong.problem, details=details)
+
+
+def _place_of(wrong: _NotANumber, value: object, place: str, depth: int) -> str | None:
+    """Where ``wrong`` stands within ``value``, at most ``depth`` levels down: ``a.b[3]``; empty: it is the whole."""
+    if value is wrong:
+        return place
+    if depth == 0:
+        return None
+    parts: list[tuple[str, object]] = []
+    if type(value) is dict:
+        parts = [(f"{place}.{key[:100]}" if place else key[:100], item) for key, item in value.items()]
+    elif type(value) is list:
+        parts = [(f"{place}[{index}]", item) for index, item in enumerate(value)]
+    return next((found for at, item in parts if (found := _place_of(wrong, item, at, depth - 1)) is not None), None)
 
 
 def _check_surrogates(texts: list[str]) -> None:
@@ -88,12 +119,10 @@ def _int(text: str) -> int:
     return int(text)
 
 
-def _float(text: str) -> float:
+def _float(text: str) -> float | _NotANumber:
     _check_length(text)
     value = float(text)
-    if math.isinf(value):
-        raise InvalidRequest(f"The number {_shown(text)} is too large.")
-    return value
+    return _NotANumber(f"The number {_shown(text)} is too large.") if math.isinf(value) else value
 
 
 def _check_length(text: str) -> None:
@@ -101,8 +130,8 @@ def _check_length(text: str) -> None:
         raise InvalidRequest(f"The JSON holds a number of more than {MAX_NUMBER_CHARS} characters.")
 
 
-def _constant(name: str) -> float:
-    raise InvalidRequest(f"{name} is not JSON.")
+def _constant(name: str) -> _NotANumber:
+    return _NotANumber(f"{name} is not JSON.")
 
 
 def _shown(text: str) -> str:
