@@ -1,0 +1,65 @@
+"""The service: `create_app` names its parts in the order in which they start."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from flask_openapi import OpenAPI
+
+from enlight.bgrem.routes import cutout_routes, model_routes, seed_routes
+from enlight.bgrem.settings import Settings
+from enlight.bgrem.weights import SETTING, available
+from enlight.servicekit.http import Readiness, create_service_app
+from enlight.servicekit.logs import configure_logging
+from enlight.servicekit.process import Supervisor
+from enlight.servicekit.settings import load_settings
+from enlight.servicekit.weight_files import WeightFolder
+from enlight.servicekit.worker_service import WorkerService
+
+WORKER = "enlight.bgrem.worker:main"
+_WORKER_METRICS = {
+    "pending": "Requests that run or wait.",
+    "restarts": "Times that the worker was started again.",
+    "pictures_total": "Pictures cut out since the worker's start.",
+}
+
+
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """The WSGI application, its worker started.
+
+    Raises:
+        SettingsError: a setting is unknown, misspelt or out of range.
+    """
+    settings = settings or load_settings(Settings)
+    configure_logging("bgrem", settings.log_level)
+
+    worker = Supervisor(
+        WORKER,
+        settings.worker_config(),
+        name="worker",
+        max_pending=settings.max_requests,
+        start_timeout_s=settings.worker_start_timeout_s,
+        hang_timeout_s=settings.worker_hang_timeout_s,
+        env={"OMP_WAIT_POLICY": "PASSIVE"},
+    )
+    service = WorkerService(worker, timeout_s=settings.request_timeout_s)
+    weights = WeightFolder(settings.weights_folder, setting=SETTING)
+
+    def readiness() -> Readiness:
+        now = service.readiness()
+        return Readiness(now.state, {**now.details, "models_with_weights": available(weights)})
+
+    app = create_service_app(
+        service="bgrem",
+        version=version("enlight-bgrem"),
+        description="Cuts the subject out of a picture.",
+        readiness=readiness,
+        default_body_limit_bytes=settings.max_body_bytes,
+    )
+    app.register_api(seed_routes(service))
+    app.register_api(cutout_routes(service))
+    app.register_api(model_routes(weights))
+    service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
+    app.extensions["enlight"] = service
+    service.start()
+    return app

@@ -1,0 +1,66 @@
+"""Colours and rembg's own ways of writing options."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from enlight.bgrem.requests import Colour
+
+_COLOUR_NAMES: dict[str, Colour] = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
+
+
+def parse_colour(text: str) -> Colour:
+    """The colour that is written as ``white``, ``black``, ``#rrggbb``, ``#rrggbbaa``, ``r,g,b`` or ``r,g,b,a``.
+
+    Raises:
+        ValueError: it is written otherwise.
+    """
+    if text in _COLOUR_NAMES:
+        return _COLOUR_NAMES[text]
+    if re.fullmatch(r"#([0-9a-fA-F]{6}|[0-9a-fA-F]{8})", text):
+        parts = list(bytes.fromhex(text[1:]))
+    elif re.fullmatch(r"[0-9]{1,3}( ?, ?[0-9]{1,3}){2,3}", text, re.ASCII):
+        parts = [int(part) for part in text.split(",")]
+    else:
+        raise ValueError("must be white, black, #rrggbb, #rrggbbaa, or r,g,b or r,g,b,a of numbers up to 255")
+    red, green, blue, opacity = [*parts, 255][:4]
+    if max(parts) > 255:
+        raise ValueError("must be of numbers up to 255")
+    return red, green, blue, opacity
+
+
+def _colour_text(value: object) -> object:
+    if isinstance(value, str):
+        parse_colour(value)
+    return value
+
+
+def _rembg_colour_text(value: object) -> object:
+    if value == "":
+        return None
+    if isinstance(value, str) and not re.fullmatch(r" *[0-9]+ *(, *[0-9]+ *){2,3}", value, re.ASCII):
+        raise PydanticCustomError("colour", "must be r,g,b,a: four numbers up to 255")
+    return value.replace(" ", "") if isinstance(value, str) else value
+
+
+def _extras(value: object) -> object:
+    """The JSON object in the text; the parser's own error is the field's."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return {}
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise PydanticCustomError("extras", "must be a JSON object") from None
+
+
+ColourText = Annotated[str, BeforeValidator(_colour_text)]
+RembgColourText = Annotated[ColourText | None, BeforeValidator(_rembg_colour_text)]
+"""rembg's ``bgc``: numbers only."""
+AsJson = BeforeValidator(_extras)

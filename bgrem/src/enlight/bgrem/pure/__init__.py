@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: no files, no HTTP, no networks."""
