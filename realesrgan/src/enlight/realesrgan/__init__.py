@@ -1,0 +1,1 @@
+"""Upscaling with the Real-ESRGAN family, over HTTP."""

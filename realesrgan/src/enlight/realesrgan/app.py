@@ -1,0 +1,76 @@
+"""The service: `create_app` names its parts in the order in which they start. No torch in this process."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from flask_openapi import OpenAPI
+
+from enlight.realesrgan.requests import WorkerConfig
+from enlight.realesrgan.routes import upscaling_routes
+from enlight.realesrgan.settings import Settings
+from enlight.realesrgan.upscales import Upscales
+from enlight.servicekit.http import create_service_app
+from enlight.servicekit.logs import configure_logging
+from enlight.servicekit.process import Supervisor
+from enlight.servicekit.settings import load_settings, variable_name
+from enlight.servicekit.weight_files import WeightFolder
+from enlight.servicekit.worker_service import WorkerService
+
+WORKER = "enlight.realesrgan.worker:main"
+# The threads of OpenMP that spin while they wait would take a shared CPU's cores from each other.
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+_WORKER_METRICS = {
+    "pending": "Requests that run or wait.",
+    "restarts": "Times that the worker was started again.",
+    "pictures_total": "Pictures made since the worker's start.",
+    "out_of_memory_total": "Times that memory was short since the worker's start.",
+    "gpu_memory_bytes": "GPU memory that the worker's process holds.",
+}
+
+
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """The WSGI application, its worker started.
+
+    Raises:
+        SettingsError: a setting is unknown, misspelt or out of range.
+    """
+    settings = settings or load_settings(Settings)
+    configure_logging("realesrgan", settings.log_level)
+
+    folder = WeightFolder(settings.weights_folder, setting=variable_name(Settings, "weights_folder"))
+    worker = Supervisor(
+        WORKER,
+        _worker_config(settings),
+        name="worker",
+        max_pending=settings.max_requests,
+        start_timeout_s=settings.worker_start_timeout_s,
+        hang_timeout_s=settings.worker_hang_timeout_s,
+        env=WORKER_ENVIRONMENT,
+    )
+    service = WorkerService(worker, timeout_s=settings.request_timeout_s)
+
+    app = create_service_app(
+        service="realesrgan",
+        version=version("enlight-realesrgan"),
+        description="Enlarges pictures with the Real-ESRGAN family, up to 8192 pixels.",
+        readiness=service.readiness,
+        default_body_limit_bytes=settings.max_body_bytes,
+        error_fields={"status": "false"},
+    )
+    app.register_api(upscaling_routes(Upscales(service, folder)))
+    service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
+    app.extensions["enlight"] = service
+    service.start()
+    return app
+
+
+def _worker_config(settings: Settings) -> WorkerConfig:
+    return WorkerConfig(
+        device=settings.device,
+        cpu_threads=settings.cpu_threads,
+        weights_folder=settings.weights_folder.absolute(),
+        weights_sha256=settings.weights_sha256,
+        memory_bytes=settings.memory_bytes,
+        resident_networks=settings.resident_networks,
+    )
