@@ -1,0 +1,1 @@
+"""The Stable Diffusion x4 upscaler behind HTTP."""

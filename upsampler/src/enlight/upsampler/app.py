@@ -1,0 +1,75 @@
+"""The service: `create_app` names its parts in the order in which they start."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from flask_openapi import OpenAPI
+
+from enlight.servicekit.http import create_service_app
+from enlight.servicekit.logs import configure_logging
+from enlight.servicekit.process import Supervisor
+from enlight.servicekit.settings import load_settings
+from enlight.servicekit.worker_service import WorkerService
+from enlight.upsampler.requests import WorkerConfig
+from enlight.upsampler.routes import upscaling_routes
+from enlight.upsampler.settings import Settings
+from enlight.upsampler.upscale_requests import UpscaleRequests
+from enlight.upsampler.weights import ModelFolder
+
+WORKER = "enlight.upsampler.worker:main"
+_WORKER_METRICS = {
+    "pending": "Requests that run or wait.",
+    "restarts": "Times that the worker was started again.",
+    "images_total": "Pictures made since the worker's start.",
+    "out_of_memory_total": "Times that memory was short since the worker's start.",
+    "gpu_memory_bytes": "GPU memory that the worker's process holds.",
+}
+
+
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """The WSGI application, its worker started.
+
+    Raises:
+        SettingsError: a setting is unknown, misspelt or out of range.
+    """
+    settings = settings or load_settings(Settings)
+    configure_logging("upsampler", settings.log_level)
+
+    worker = Supervisor(
+        WORKER,
+        _worker_config(settings),
+        name="worker",
+        max_pending=settings.max_requests,
+        start_timeout_s=settings.worker_start_timeout_s,
+        hang_timeout_s=settings.worker_hang_timeout_s,
+        # Nothing is to be looked up on the hub while a request waits, whatever a configuration names.
+        env={"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
+    )
+    service = WorkerService(worker, timeout_s=settings.request_timeout_s)
+
+    app = create_service_app(
+        service="upsampler",
+        version=version("enlight-upsampler"),
+        description="Enlarges pictures with the Stable Diffusion x4 upscaler, guided by a prompt.",
+        readiness=service.readiness,
+        default_body_limit_bytes=settings.max_body_bytes,
+        error_fields={"status": "false"},
+    )
+    requests = UpscaleRequests(max_prompt_chars=settings.max_prompt_chars, default_steps=settings.default_steps)
+    app.register_api(upscaling_routes(requests, service, ModelFolder(settings.weights_folder)))
+    service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
+    app.extensions["enlight"] = service
+    service.start()
+    return app
+
+
+def _worker_config(settings: Settings) -> WorkerConfig:
+    return WorkerConfig(
+        device=settings.device,
+        cpu_threads=settings.cpu_threads,
+        weights_folder=settings.weights_folder.absolute(),
+        weights_sha256=settings.weights_sha256,
+        unet_window=settings.unet_window_px,
+        vae_window=settings.vae_window_px,
+    )

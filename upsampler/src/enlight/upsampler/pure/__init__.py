@@ -1,0 +1,1 @@
+"""Computation only: arrays in, arrays out."""
