@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DISTRIBUTIONS = ("servicekit", "torchkit", "dreambooth-api", "models")
+DISTRIBUTIONS = ("servicekit", "torchkit", "dreambooth-api", "bgrem", "upsampler", "realesrgan", "models")
 
 
 def tracked() -> list[Path]:
@@ -56,7 +56,7 @@ def test_servicekit_never_imports_torch() -> None:
 
 def test_the_files_that_the_architecture_page_follows_exist() -> None:
     page = (ROOT / "docs/architecture.md").read_text()
-    paths = re.findall(r"`((?:servicekit|dreambooth-api|models|docs|e2e)/[^`]+\.\w+)`", page)
+    paths = re.findall(r"`((?:servicekit|dreambooth-api|bgrem|models|docs|e2e)/[^`]+\.\w+)`", page)
     assert len(paths) > 15
     assert [path for path in paths if not (ROOT / path).is_file()] == []
 
