@@ -1,15 +1,17 @@
 """The main job, start to end: five photos in, a model of their subject, pictures of it in six scenes, over HTTP.
 
-Starts the service on embedded defaults (loopback, a free port, a directory as bucket, the bundled pocket base model),
-trains over ``POST /v1/trainings`` with the base model's recommended preset, generates over ``POST /inference``, writes
-the pictures and a contact sheet to ``demo-output/``, and stops what it started. Exits non-zero unless the training
-succeeds and the pictures come measurably closer to the subject than the base model's were, in at least five scenes of
-six.
+Starts the services on embedded defaults (loopback, free ports, a directory as bucket, the bundled pocket base model),
+trains over ``POST /v1/trainings`` with the base model's recommended preset, generates over ``POST /inference``,
+enlarges the picture that is most like the subject over realesrgan's ``POST /upsampler`` and cuts it out over bgrem's
+``POST /remove-opacity``, writes the pictures and a contact sheet to ``demo-output/``, and stops what it started. Exits
+non-zero unless the training succeeds, the pictures come measurably closer to the subject than the base model's were
+in at least five scenes of six, and the finished picture has the size and the transparency that were asked for.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
 import signal
@@ -18,20 +20,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import requests
 from contact_sheet import Scene, write_contact_sheet
+from finishing import OUT_RESOLUTION_PX, Finished, finish
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from services import ROOT, dreambooth_api
 from similarity import SubjectSimilarity
 
 from enlight.dreambooth_api.progress_bar import progress_bar
 from enlight.dreambooth_api.requests import TrainingProgress
-from enlight.servicekit.local_service import LocalService
 
-ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = sorted((ROOT / "demo" / "photos").glob("*.png"))
 OUTPUT = ROOT / "demo-output"
 MODEL_ID = "demo-subject"
@@ -67,12 +69,22 @@ def main() -> int:
     started = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
     OUTPUT.mkdir()
-    with tempfile.TemporaryDirectory(prefix="enlight-demo-") as data_folder, _service(data_folder) as service:
-        console.print(f"The service is up at {service.url} (its log: demo-output/service.log)")
+    with (
+        tempfile.TemporaryDirectory(prefix="enlight-demo-") as data_folder,
+        dreambooth_api(data_folder, OUTPUT) as service,
+    ):
+        console.print(f"dreambooth-api is up at {service.url} (the services' logs are in demo-output/)")
         pictures = _train_and_generate(service.url, console)
 
-    scenes = _judge(pictures)
-    sheet = write_contact_sheet(OUTPUT, [path.read_bytes() for path in PHOTOS], scenes, INSTANCE_PROMPT)
+    similarity = SubjectSimilarity(ROOT / "models" / "judge", [path.read_bytes() for path in PHOTOS])
+    scenes = _judge(pictures, similarity)
+    best = max(
+        (picture for scene in pictures.after for picture in scene), key=lambda picture: similarity.mean([picture])
+    )
+    with console.status(f"Enlarging a picture to {OUT_RESOLUTION_PX} pixels and cutting it out"):
+        finished = finish(best, OUTPUT, _post)
+    _check_finished(finished)
+    sheet = write_contact_sheet(OUTPUT, [path.read_bytes() for path in PHOTOS], scenes, finished, INSTANCE_PROMPT)
     closer = sum(scene.similarity_after > scene.similarity_before for scene in scenes)
     for scene in scenes:
         console.print(
@@ -85,20 +97,6 @@ def main() -> int:
         return 1
     console.print(f"[green]{closer} of {len(scenes)} scenes came closer to the subject.[/green]")
     return 0
-
-
-def _service(data_folder: str) -> LocalService:
-    return LocalService(
-        "enlight.dreambooth_api.app:create_app()",
-        gunicorn_config=ROOT / "dreambooth-api" / "gunicorn.conf.py",
-        env_prefix="DREAMBOOTH_API_",
-        settings={
-            "DATA_FOLDER": data_folder,
-            "MODELS_FOLDER": str(ROOT / "models"),
-            "DEFAULT_BASE_MODEL": "enlight/pocket",
-        },
-        log=OUTPUT / "service.log",
-    )
 
 
 def _train_and_generate(url: str, console: Console) -> Pictures:
@@ -160,8 +158,7 @@ def _events(url: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield name, json.loads(line[5:])
 
 
-def _judge(pictures: Pictures) -> list[Scene]:
-    similarity = SubjectSimilarity(ROOT / "models" / "judge", [path.read_bytes() for path in PHOTOS])
+def _judge(pictures: Pictures, similarity: SubjectSimilarity) -> list[Scene]:
     scenes = []
     for name, before, after in zip(SCENES, pictures.before, pictures.after, strict=True):
         folder = OUTPUT / name.replace(" ", "-")
@@ -171,6 +168,19 @@ def _judge(pictures: Pictures) -> list[Scene]:
                 (folder / f"{stage}-{index}.png").write_bytes(image)
         scenes.append(Scene(name, before, after, similarity.mean(before), similarity.mean(after)))
     return scenes
+
+
+def _check_finished(finished: Finished) -> None:
+    """Writes the finished pictures; leaves the demo unless they are what was asked for."""
+    (OUTPUT / "upscaled.png").write_bytes(finished.upscaled)
+    (OUTPUT / "cut-out.png").write_bytes(finished.cut_out)
+    upscaled, cut_out = (Image.open(io.BytesIO(file)) for file in (finished.upscaled, finished.cut_out))
+    expected = (OUT_RESOLUTION_PX, OUT_RESOLUTION_PX)
+    if upscaled.size != expected or cut_out.size != expected:
+        raise SystemExit(f"The finished pictures have {upscaled.size} and {cut_out.size} pixels, not {expected}.")
+    least, most = cut_out.getchannel("A").getextrema() if cut_out.mode == "RGBA" else (255, 255)
+    if (least, most) != (0, 255):
+        raise SystemExit(f"The cut-out's opacity goes from {least} to {most}: no background was taken away.")
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,19 @@ from pathlib import Path
 
 from api_page import api_page
 
+from enlight.bgrem.settings import Settings as BgremSettings
 from enlight.dreambooth_api.settings import Settings as DreamboothApiSettings
+from enlight.realesrgan.settings import Settings as RealesrganSettings
 from enlight.servicekit.settings import ServiceSettings, env_example, settings_table
+from enlight.upsampler.settings import Settings as UpsamplerSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-SERVICES: dict[str, type[ServiceSettings]] = {"dreambooth-api": DreamboothApiSettings}
+SERVICES: dict[str, type[ServiceSettings]] = {
+    "dreambooth-api": DreamboothApiSettings,
+    "bgrem": BgremSettings,
+    "upsampler": UpsamplerSettings,
+    "realesrgan": RealesrganSettings,
+}
 
 INTRODUCTION = """# Settings
 

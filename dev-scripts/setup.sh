@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-distributions=(servicekit torchkit dreambooth-api models)
+distributions=(servicekit torchkit dreambooth-api bgrem upsampler realesrgan models)
 debian_packages=(fonts-noto-color-emoji)
 
 python=${PYTHON:-}
