@@ -32,7 +32,7 @@ def main() -> None:
     axes.set_yticks(list(positions), list(ratios))
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel("times as fast as the peer (bar: median; dots: each picture; red: the goal)")
+    axes.set_xlabel("times as fast as the peer (dots: single pictures; red: goal)")
     figure.tight_layout()
     figure.savefig(folder / "ratios.png", dpi=120)
     print(f"wrote {folder / 'ratios.png'}")

@@ -258,7 +258,9 @@ def _picture(opened: Image.Image, data: bytes, *, keep_16_bit: bool) -> Picture:
     elif opened.mode in ("P", "1"):
         picture = opened.convert("RGB")
     colour = _from_profile(picture, profile) if profile else None
-    return Picture(np.asarray(colour or picture.convert("RGB")), alpha)
+    if colour is None:
+        colour = picture if picture.mode == "RGB" else picture.convert("RGB")  # convert() copies either way
+    return Picture(np.asarray(colour), alpha)
 
 
 def _upright(picture: Picture, orientation: int) -> Picture:
