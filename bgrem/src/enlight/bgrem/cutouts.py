@@ -33,14 +33,22 @@ class Cutouts:
         networks: Where the masks come from.
         strips: The threads for everything else.
         max_matting_pixels: Largest picture for alpha matting.
+        matting: The one thread that solves mattings, where several share it.
     """
 
-    def __init__(self, networks: Networks, strips: Strips, *, max_matting_pixels: int) -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        strips: Strips,
+        *,
+        max_matting_pixels: int,
+        matting: ThreadPoolExecutor | None = None,
+    ) -> None:
         self._networks = networks
         self._strips = strips
         self._max_matting_pixels = max_matting_pixels
         # One at a time: it is the memory that it needs.
-        self._matting = ThreadPoolExecutor(1, thread_name_prefix="matting")
+        self._matting = matting or ThreadPoolExecutor(1, thread_name_prefix="matting")
 
     def cut_out(self, request: CutoutRequest, check: Callable[[], None] = lambda: None) -> CutoutResult:
         """The answer to ``request``; ``check`` is called between steps and may raise.

@@ -104,6 +104,11 @@ class Networks:
         """What onnxruntime tries, the best first."""
         return [provider if isinstance(provider, str) else provider[0] for provider in self._providers]
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether onnxruntime is to run them on a GPU."""
+        return _CUDA in self.providers
+
     def get(self, name: ModelName) -> Network:
         """The network, loaded at the first call; who comes meanwhile waits for it.
 

@@ -29,7 +29,10 @@ class Settings(ImageServiceSettings):
         description="`auto` (CUDA where onnxruntime has it), `cpu`, `cuda`, `cuda:1`.",
     )
     cpu_threads: int = Field(
-        0, ge=0, le=256, description="Threads of a network and of a picture's coding; 0: as many as there are cores."
+        0,
+        ge=0,
+        le=256,
+        description="Threads for a picture that is alone; 0: one a core. A picture beside others gets one.",
     )
     parallel_requests: int = Field(
         2, ge=1, le=64, description="Requests worked on at once; each holds its picture and a network's activations."
