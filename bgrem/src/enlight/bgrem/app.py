@@ -11,10 +11,9 @@ from enlight.bgrem.settings import Settings
 from enlight.bgrem.weights import SETTING, available
 from enlight.servicekit.http import Readiness, create_service_app
 from enlight.servicekit.logs import configure_logging
-from enlight.servicekit.process import Supervisor
 from enlight.servicekit.settings import load_settings
 from enlight.servicekit.weight_files import WeightFolder
-from enlight.servicekit.worker_service import WorkerService
+from enlight.servicekit.worker_service import picture_worker
 
 WORKER = "enlight.bgrem.worker:main"
 _WORKER_METRICS = {
@@ -33,16 +32,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     settings = settings or load_settings(Settings)
     configure_logging("bgrem", settings.log_level)
 
-    worker = Supervisor(
-        WORKER,
-        settings.worker_config(),
-        name="worker",
-        max_pending=settings.max_requests,
-        start_timeout_s=settings.worker_start_timeout_s,
-        hang_timeout_s=settings.worker_hang_timeout_s,
-        env={"OMP_WAIT_POLICY": "PASSIVE"},
-    )
-    service = WorkerService(worker, timeout_s=settings.request_timeout_s)
+    service = picture_worker(WORKER, settings.worker_config(), settings)
     weights = WeightFolder(settings.weights_folder, setting=SETTING)
 
     def readiness() -> Readiness:

@@ -12,9 +12,7 @@ from typing import Any, Protocol, cast
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from enlight.servicekit.errors import WeightsUnavailable
 from enlight.torchkit.model_folders import (
@@ -25,6 +23,7 @@ from enlight.torchkit.model_folders import (
     read_json,
     tokenizer_folder,
 )
+from enlight.torchkit.quiet_libraries import silence_libraries
 
 
 class BasePipeline(Protocol):
@@ -114,11 +113,7 @@ class StableDiffusion:
             WeightsUnavailable: the folder or one of its files is not there, or is no Stable Diffusion 1/2.
             CorruptModel: a file is there but cannot be read, or does not fit its configuration.
         """
-        # Bars and notices would end up between the JSON log lines.
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        diffusers_logging.disable_progress_bar()
-        diffusers_logging.set_verbosity_error()
+        silence_libraries()
         index = read_json(folder, "model_index.json")
         if index.get("_class_name") != "StableDiffusionPipeline":
             raise WeightsUnavailable(

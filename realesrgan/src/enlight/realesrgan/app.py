@@ -12,14 +12,11 @@ from enlight.realesrgan.settings import Settings
 from enlight.realesrgan.upscales import Upscales
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
-from enlight.servicekit.process import Supervisor
 from enlight.servicekit.settings import load_settings, variable_name
 from enlight.servicekit.weight_files import WeightFolder
-from enlight.servicekit.worker_service import WorkerService
+from enlight.servicekit.worker_service import picture_worker
 
 WORKER = "enlight.realesrgan.worker:main"
-# The threads of OpenMP that spin while they wait would take a shared CPU's cores from each other.
-WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 _WORKER_METRICS = {
     "pending": "Requests that run or wait.",
     "restarts": "Times that the worker was started again.",
@@ -39,16 +36,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     configure_logging("realesrgan", settings.log_level)
 
     folder = WeightFolder(settings.weights_folder, setting=variable_name(Settings, "weights_folder"))
-    worker = Supervisor(
-        WORKER,
-        _worker_config(settings),
-        name="worker",
-        max_pending=settings.max_requests,
-        start_timeout_s=settings.worker_start_timeout_s,
-        hang_timeout_s=settings.worker_hang_timeout_s,
-        env=WORKER_ENVIRONMENT,
-    )
-    service = WorkerService(worker, timeout_s=settings.request_timeout_s)
+    service = picture_worker(WORKER, _worker_config(settings), settings)
 
     app = create_service_app(
         service="realesrgan",

@@ -11,7 +11,10 @@ from enlight.servicekit.errors import ClientGone, UpstreamTimeout
 from enlight.servicekit.http import Readiness
 from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.process import Supervisor
+from enlight.servicekit.service_settings import ImageServiceSettings
 
+PASSIVE_THREADS: Mapping[str, str] = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Environment of a worker: OpenMP threads that spin while they wait would take a shared CPU's cores from each other."""
 CLIENT_CHECK_S = 0.2
 """How often a waiting request looks whether its client is still there."""
 STOP_GRACE_S = 5.0
@@ -99,6 +102,22 @@ class WorkerService:
     def add_metrics(self, metrics: ServiceMetrics, watched: Mapping[str, str]) -> None:
         """Gauges ``worker_<key>`` of numbers in the worker's status, as key and help text."""
         watch_status(metrics, self._worker, "worker", watched)
+
+
+def picture_worker(
+    target: str, config: object, settings: ImageServiceSettings, *, env: Mapping[str, str] | None = None
+) -> WorkerService:
+    """The service around the worker ``target`` (``module:function``), bounded as the settings say; not started."""
+    worker = Supervisor(
+        target,
+        config,
+        name="worker",
+        max_pending=settings.max_requests,
+        start_timeout_s=settings.worker_start_timeout_s,
+        hang_timeout_s=settings.worker_hang_timeout_s,
+        env={**PASSIVE_THREADS, **(env or {})},
+    )
+    return WorkerService(worker, timeout_s=settings.request_timeout_s)
 
 
 def watch_status(metrics: ServiceMetrics, worker: Supervisor, prefix: str, watched: Mapping[str, str]) -> None:

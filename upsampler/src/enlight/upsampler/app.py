@@ -8,9 +8,8 @@ from flask_openapi import OpenAPI
 
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
-from enlight.servicekit.process import Supervisor
 from enlight.servicekit.settings import load_settings
-from enlight.servicekit.worker_service import WorkerService
+from enlight.servicekit.worker_service import picture_worker
 from enlight.upsampler.requests import WorkerConfig
 from enlight.upsampler.routes import upscaling_routes
 from enlight.upsampler.settings import Settings
@@ -36,17 +35,9 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     settings = settings or load_settings(Settings)
     configure_logging("upsampler", settings.log_level)
 
-    worker = Supervisor(
-        WORKER,
-        _worker_config(settings),
-        name="worker",
-        max_pending=settings.max_requests,
-        start_timeout_s=settings.worker_start_timeout_s,
-        hang_timeout_s=settings.worker_hang_timeout_s,
-        # Nothing is to be looked up on the hub while a request waits, whatever a configuration names.
-        env={"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
-    )
-    service = WorkerService(worker, timeout_s=settings.request_timeout_s)
+    # Nothing is to be looked up on the hub while a request waits, whatever a configuration names.
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    service = picture_worker(WORKER, _worker_config(settings), settings, env=offline)
 
     app = create_service_app(
         service="upsampler",
