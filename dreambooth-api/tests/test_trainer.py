@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_base import build_tiny_base
-from tiny_training import RecordingChannel, make_config, make_request, write_photos
+from tiny_training import RecordingChannel, acting_step, make_config, make_request, write_photos
 
 from enlight.dreambooth_api.model_store import Manifest, ModelDescription, ModelStore
-from enlight.dreambooth_api.pure.training import MicroBatch, Objective, StepFunction, TrainingState
+from enlight.dreambooth_api.pure.training import Objective, StepFunction, TrainingState
 from enlight.dreambooth_api.requests import Base, TrainerConfig, TrainingOutcome, TrainingProgress
 from enlight.dreambooth_api.trainer import MakeStep, Trainer, main, make_eager_step
 from enlight.servicekit.errors import (
@@ -94,28 +93,6 @@ def jobs(tmp_path: Path, base: Base, photos: tuple[Path, ...]) -> Jobs:
     return Jobs(tmp_path, base, photos)
 
 
-Act = Callable[[TrainingState], None]
-
-
-def _acting_step(act: Act, *, after: bool = False) -> MakeStep:
-    """The real step, with something of the test's before or after each update."""
-
-    def make_step(objective: Objective, max_grad_norm: float) -> StepFunction:
-        real = make_eager_step(objective, max_grad_norm)
-
-        def step(state: TrainingState, batches: Sequence[MicroBatch], learning_rate: float) -> torch.Tensor:
-            if not after:
-                act(state)
-            loss = real(state, batches, learning_rate)
-            if after:
-                act(state)
-            return loss
-
-        return step
-
-    return make_step
-
-
 class CrashError(Exception):
     """A trainer that dies."""
 
@@ -125,7 +102,7 @@ def _crash_at(step: int) -> MakeStep:
         if state.step == step:
             raise CrashError
 
-    return _acting_step(act)
+    return acting_step(act)
 
 
 def _forbidden(objective: Objective, max_grad_norm: float) -> StepFunction:
@@ -239,7 +216,7 @@ def test_checkpoints_come_when_they_should_and_only_as_many_stay(jobs: Jobs) -> 
 
     jobs.run(
         jobs.config(max_training_steps=9, checkpoint_every_steps=2, keep_checkpoints=2),
-        make_step=_acting_step(look),
+        make_step=acting_step(look),
     )
 
     # Then before each update there are those of the updates before it
@@ -291,7 +268,7 @@ def test_a_cancelled_job_stops_within_an_update(jobs: Jobs, at: int) -> None:
 
     # When it runs
     with pytest.raises(Cancelled):
-        jobs.run(jobs.config(max_training_steps=50), channel=channel, make_step=_acting_step(act))
+        jobs.run(jobs.config(max_training_steps=50), channel=channel, make_step=acting_step(act))
 
     # Then no further update began, and nothing is published
     assert begun == list(range(at + 1))
@@ -321,7 +298,7 @@ def test_a_stopping_service_gets_a_checkpoint_first(tmp_path: Path, base: Base, 
 
     # When it stops
     with pytest.raises(WorkerUnavailable, match="resumes"):
-        stopped.run(stopped.config(max_training_steps=6), channel=channel, make_step=_acting_step(act))
+        stopped.run(stopped.config(max_training_steps=6), channel=channel, make_step=acting_step(act))
 
     # Then all four updates are in a checkpoint, and the next attempt goes on with the fifth
     assert stopped.checkpoints() == ["step-00000004"]
@@ -337,7 +314,7 @@ def test_a_cancelled_job_writes_no_checkpoint_even_when_the_service_stops(jobs: 
         channel.closing = channel.cancel = True
 
     with pytest.raises(Cancelled):
-        jobs.run(jobs.config(), channel=channel, make_step=_acting_step(act))
+        jobs.run(jobs.config(), channel=channel, make_step=acting_step(act))
     assert jobs.checkpoints() == []
 
 
@@ -354,7 +331,7 @@ def test_too_little_memory_says_what_helps(jobs: Jobs, error: Exception) -> None
         raise error
 
     with pytest.raises(OutOfGpuMemory) as caught:
-        jobs.run(jobs.config(), make_step=_acting_step(act))
+        jobs.run(jobs.config(), make_step=acting_step(act))
     for setting in ("TRAIN_BATCH_SIZE", "gradient checkpointing", "LoRA", "RESOLUTION"):
         assert setting in caught.value.message
 
@@ -364,7 +341,7 @@ def test_too_much_memory_asked_of_this_machine_is_the_same_error(jobs: Jobs) -> 
         torch.ones(1 << 50)
 
     with pytest.raises(OutOfGpuMemory):
-        jobs.run(jobs.config(), make_step=_acting_step(act))
+        jobs.run(jobs.config(), make_step=acting_step(act))
 
 
 def test_another_error_stays_what_it_is(jobs: Jobs) -> None:
@@ -372,7 +349,7 @@ def test_another_error_stays_what_it_is(jobs: Jobs) -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        jobs.run(jobs.config(), make_step=_acting_step(act))
+        jobs.run(jobs.config(), make_step=acting_step(act))
 
 
 def _break_a_weight(state: TrainingState) -> None:
@@ -388,7 +365,7 @@ def test_a_loss_that_is_no_number_ends_the_job(jobs: Jobs) -> None:
 
     # When it runs, with a checkpoint after each update
     with pytest.raises(JobFailed, match="diverged"):
-        jobs.run(jobs.config(max_training_steps=9, checkpoint_every_steps=1), make_step=_acting_step(act))
+        jobs.run(jobs.config(max_training_steps=9, checkpoint_every_steps=1), make_step=acting_step(act))
 
     # Then the diverged state is in no checkpoint, and nothing is published
     assert jobs.checkpoints() == ["step-00000002"]
@@ -402,7 +379,7 @@ def test_weights_that_are_no_numbers_are_never_published(jobs: Jobs) -> None:
             _break_a_weight(state)
 
     with pytest.raises(JobFailed, match=r"unet\.conv_in\.bias"):
-        jobs.run(jobs.config(), make_step=_acting_step(act, after=True))
+        jobs.run(jobs.config(), make_step=acting_step(act, after=True))
     assert jobs.store.model_ids() == []
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from tiny_base import build_tiny_base
-from tiny_training import RecordingChannel, make_config, make_request, write_photos
+from tiny_training import RecordingChannel, acting_step, make_config, make_request, write_photos
 
 from enlight.dreambooth_api.model_store import ModelStore
 from enlight.dreambooth_api.pipelines import StableDiffusion
-from enlight.dreambooth_api.pure.training import eager_step, run_updates
+from enlight.dreambooth_api.pure.training import TrainingState, eager_step, run_updates
 from enlight.dreambooth_api.requests import Base, TrainerConfig, TrainingOutcome
-from enlight.dreambooth_api.trainer import Trainer
+from enlight.dreambooth_api.trainer import MakeStep, Trainer, make_eager_step
 from enlight.dreambooth_api.training_data import prepare_data
 from enlight.dreambooth_api.training_setup import Training, set_up_training
 from enlight.servicekit.errors import OutOfGpuMemory, WorkerUnavailable
@@ -46,9 +46,11 @@ def _config(folder: Path, base: Base, photos: tuple[Path, ...], **changes: Any) 
     )
 
 
-def _run(config: TrainerConfig, channel: RecordingChannel | None = None) -> TrainingOutcome:
+def _run(
+    config: TrainerConfig, channel: RecordingChannel | None = None, make_step: MakeStep = make_eager_step
+) -> TrainingOutcome:
     store = ModelStore(open_store(config.store.bucket_url, timeout_s=5, retry_total_s=10))
-    return Trainer(channel or RecordingChannel(), config, store).run()
+    return Trainer(channel or RecordingChannel(), config, store, make_step=make_step).run()
 
 
 def _losses(config: TrainerConfig) -> list[float]:
@@ -133,9 +135,13 @@ def test_the_unet_is_laid_out_for_tensor_cores(base: Base, photos: tuple[Path, .
 def test_a_stopped_job_goes_on(tmp_path: Path, base: Base, photos: tuple[Path, ...], mixed_precision: str) -> None:
     # Given a job that is stopped after its second update
     config = _config(tmp_path, base, photos, mixed_precision=mixed_precision, max_training_steps=5)
-    channel = RecordingChannel(lambda progress: setattr(channel, "closing", progress.step == 2))
+    channel = RecordingChannel()
+
+    def stop(state: TrainingState) -> None:  # at an update, not at its message: that comes when the GPU is done with it
+        channel.closing = state.step == 1
+
     with pytest.raises(WorkerUnavailable):
-        _run(config, channel)
+        _run(config, channel, make_step=acting_step(stop))
 
     # When it is started again, then it goes on with the third and publishes
     outcome = _run(config)

@@ -9,9 +9,6 @@ anything is timed. Rows:
 - *to PNG bytes*: pixels in host memory to a file. Peer: the path of upstream's helper (fp16, tiles or one piece,
   clamp, transpose and round on the CPU in fp32, Pillow's PNG), written anew here.
 - *to PNG bytes, our encoder on both sides*: what is left when the peer gets our PNG encoder.
-
-``--variants`` also times our network with its dense blocks as published, in the other order of
-`pure/dense_blocks.py`, and each of them compiled by torch (compile time in a column of its own).
 """
 
 from __future__ import annotations
@@ -35,10 +32,9 @@ from torch import Tensor, nn
 
 from enlight.realesrgan.memory import default_budget_bytes
 from enlight.realesrgan.networks import staged
-from enlight.realesrgan.pure.dense_blocks import stacked
 from enlight.realesrgan.pure.passes import budget_values, canvas_pixels, new_canvas, run_pass, to_tensor
 from enlight.realesrgan.pure.sizes import Size
-from enlight.realesrgan.pure.staged_networks import StagedNetwork, StagedRrdb
+from enlight.realesrgan.pure.staged_networks import StagedNetwork
 from enlight.servicekit.images import encode_png
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,50 +219,6 @@ def measure(bench: Bench, small: Pixels, large: Pixels) -> list[Row]:
     ]
 
 
-@dataclass
-class Variant:
-    """Our network in another form, on P10's input."""
-
-    name: str
-    first_call_s: float
-    network_s: float
-    largest_difference: int
-
-
-def measure_variants(bench: Bench, small: Pixels, *, compiled: bool) -> list[Variant]:
-    """Pixels on the device to a canvas on the device, each variant against the plain model's output."""
-    on_device = to_tensor(small, device=bench.device, dtype=bench.dtype)
-    expected = as_pixels(bench.peer(on_device)).astype(np.int16)
-    plain = bench.ours
-    found = []
-    for name, change in dense_block_variants(compiled=compiled).items():
-        network = staged(bench.load(), device=bench.device, dtype=bench.dtype)
-        assert isinstance(network, StagedRrdb)
-        network.change_dense_blocks(change)
-        bench.ours = network
-        first_call_s, _ = bench.timed(lambda: bench.ours_on_device(on_device))
-        difference = np.abs(as_pixels(bench.ours_on_device(on_device)) - expected)
-        times = [bench.timed(lambda: bench.ours_on_device(on_device))[0] for _ in range(bench.repeats)]
-        found.append(Variant(name, first_call_s, statistics.median(times), int(difference.max())))
-    bench.ours = plain
-    return found
-
-
-def dense_block_variants(*, compiled: bool) -> dict[str, Callable[[nn.Module], nn.Module]]:
-    """By name, what is done to each dense block."""
-    variants: dict[str, Callable[[nn.Module], nn.Module]] = {"as published": lambda block: block, "stacked": stacked}
-    if compiled:
-        variants["as published, compiled"] = compiled_module
-        variants["stacked, compiled"] = lambda block: compiled_module(stacked(block))
-    return variants
-
-
-def compiled_module(module: nn.Module) -> nn.Module:
-    """By torch's own compiler, when it is first called."""
-    module.compile()
-    return module
-
-
 def table(rows: list[Row]) -> str:
     """Markdown."""
     lines = [
@@ -290,7 +242,6 @@ def main() -> None:
     parser.add_argument("--small-px", type=int, default=1024, help="side of P10's input")
     parser.add_argument("--large-px", type=int, default=2048, help="side of P11's input")
     parser.add_argument("--budget-bytes", type=int, default=0, help="our tile's memory; 0: chosen as the service does")
-    parser.add_argument("--variants", choices=("eager", "compiled"), help="time our network's variants, too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
@@ -299,17 +250,6 @@ def main() -> None:
         rows = measure(bench, photo(arguments.small_px), photo(arguments.large_px))
     print(table(rows))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    variants = []
-    if arguments.variants:
-        with torch.inference_mode():
-            compiled = arguments.variants == "compiled"
-            variants = measure_variants(bench, photo(arguments.small_px), compiled=compiled)
-        print("\n| our network, dense blocks | first call | network | largest difference |\n|---|---|---|---|")
-        for variant in variants:
-            print(
-                f"| {variant.name} | {variant.first_call_s:.1f} s | {variant.network_s * 1e3:,.0f} ms "
-                f"| {variant.largest_difference} |"
-            )
     print(f"\n{where}, torch {torch.__version__}, medians of {arguments.repeats}, peer and ours in turns")
     if arguments.json:
         found = {
@@ -318,7 +258,6 @@ def main() -> None:
             "python": sys.version.split()[0],
             "repeats": arguments.repeats,
             "rows": [asdict(row) for row in rows],
-            "variants": [asdict(variant) for variant in variants],
         }
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from enlight.realesrgan.models import MODELS
 from enlight.realesrgan.networks import Networks, staged
-from enlight.realesrgan.pure.dense_blocks import stacked
 from enlight.realesrgan.pure.passes import Budget, canvas_pixels, new_canvas, resized, run_pass, to_tensor
 from enlight.realesrgan.pure.sizes import Size
 from enlight.realesrgan.pure.staged_networks import StagedNetwork, StagedRrdb
@@ -196,17 +195,3 @@ def test_the_borders_of_real_tiles_are_invisible() -> None:
     steps_of_whole = np.abs(np.diff(whole, axis=1)).mean(axis=(0, 2))
     assert abs(steps[border - 1] - steps_of_whole[border - 1]) < 0.05
     assert steps[border - 1] <= steps[border - 40 : border + 40].max()
-
-
-def test_dense_blocks_in_the_other_order_give_the_same() -> None:
-    network = stand_ins.rrdbnet(seed=9)
-    in_stages_as_published, in_stages_stacked = in_stages(network), in_stages(network)
-    assert isinstance(in_stages_stacked, StagedRrdb)
-    in_stages_stacked.change_dense_blocks(stacked)
-    given = tensor(picture(20, 33))
-    with torch.inference_mode():
-        published = in_stages_as_published(given, strip_px=10**6, check=nothing)
-        other = in_stages_stacked(given, strip_px=10**6, check=nothing)
-    assert (published - other).abs().max() < 1e-5
-    with pytest.raises(ValueError, match="5 convolutions"):
-        stacked(nn.Sequential(nn.Conv2d(3, 3, 3)))

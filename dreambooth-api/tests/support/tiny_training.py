@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from training_samples import training_request
 
+from enlight.dreambooth_api.pure.training import MicroBatch, Objective, StepFunction, TrainingState
 from enlight.dreambooth_api.requests import (
     Base,
     StoreConfig,
@@ -18,6 +20,7 @@ from enlight.dreambooth_api.requests import (
     TrainingProgress,
     TrainingRequest,
 )
+from enlight.dreambooth_api.trainer import MakeStep, make_eager_step
 
 PHOTO_SIZE = (192, 128)
 
@@ -103,3 +106,25 @@ class RecordingChannel:
     def result(self, task_id: int, payload: object) -> None:
         assert task_id == 0
         self.results.append(payload)
+
+
+Act = Callable[[TrainingState], None]
+
+
+def acting_step(act: Act, *, after: bool = False) -> MakeStep:
+    """The real step, with something of the test's before or after each update."""
+
+    def make_step(objective: Objective, max_grad_norm: float) -> StepFunction:
+        real = make_eager_step(objective, max_grad_norm)
+
+        def step(state: TrainingState, batches: Sequence[MicroBatch], learning_rate: float) -> torch.Tensor:
+            if not after:
+                act(state)
+            loss = real(state, batches, learning_rate)
+            if after:
+                act(state)
+            return loss
+
+        return step
+
+    return make_step

@@ -61,4 +61,5 @@ def _worker_config(settings: Settings) -> WorkerConfig:
         weights_sha256=settings.weights_sha256,
         memory_bytes=settings.memory_bytes,
         resident_networks=settings.resident_networks,
+        fused_kernels=settings.fused_kernels,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -15,12 +16,26 @@ from spandrel.architectures.GFPGAN import GFPGAN
 from torch import Tensor, nn
 
 from enlight.realesrgan.models import DEFAULT_DENOISE_STRENGTH, FACE_DETECTOR, FACE_RESTORER, ModelSpec
-from enlight.realesrgan.pure.staged_networks import StagedCompact, StagedNetwork, StagedRrdb, interpolated
+from enlight.realesrgan.pure.staged_networks import (
+    NearestDouble,
+    PublishedTrunk,
+    StagedCompact,
+    StagedNetwork,
+    StagedRrdb,
+    Trunk,
+    interpolated,
+)
 from enlight.servicekit.errors import CorruptModel
 from enlight.servicekit.weight_files import WeightFolder
+from enlight.torchkit.gpu_errors import is_out_of_memory
 
-TRUNK_INDEX = 1
-"""Of the modules of spandrel's RRDBNet: first convolution, the trunk with its skip connection, the tail."""
+FUSED_TRUNK_CAPABILITY = (9, 0)
+"""The copy engine that the fused trunk's tiles come from; it was never run on GPUs without one."""
+TRIAL_SHAPE = (1, 64, 37, 53)
+TRIAL_TOLERANCE = 0.02
+"""Of the largest value. Between the two orders of fp16 sums it is 0.003."""
+
+_log = logging.getLogger(__name__)
 
 
 class NetworkKey(NamedTuple):
@@ -38,12 +53,14 @@ class Networks:
         folder: Of the weights.
         device: Where networks live.
         resident: At most so many are kept; the one that was not used for longest goes.
+        fused: Whether an RRDBNet gets its fused trunk where that works.
     """
 
-    def __init__(self, folder: WeightFolder, *, device: torch.device, resident: int) -> None:
+    def __init__(self, folder: WeightFolder, *, device: torch.device, resident: int, fused: bool = True) -> None:
         self._folder = folder
         self._device = device
         self._resident = resident
+        self._fused = fused
         self._lock = threading.Lock()
         # below: under self._lock, which is held while a network is loaded: a second caller waits for the first's
         self._networks: OrderedDict[NetworkKey, StagedNetwork] = OrderedDict()
@@ -101,7 +118,7 @@ class Networks:
         if strength is not None and strength < 1:
             twin_path = self._folder.find(*spec.weak_denoise_files)
             state = _interpolated(path, state, twin_path, strength)
-        network = staged(_module(path, state), device=self._device, dtype=dtype)
+        network = staged(_module(path, state), device=self._device, dtype=dtype, fused=self._fused)
         if network is None or network.scale != spec.scale:
             raise _unexpected(path)
         return network
@@ -120,23 +137,74 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def staged(module: nn.Module, *, device: torch.device, dtype: torch.dtype) -> StagedNetwork | None:
-    """The network in stages, on the device; None for an architecture that is not of this family."""
+def staged(module: nn.Module, *, device: torch.device, dtype: torch.dtype, fused: bool = True) -> StagedNetwork | None:
+    """The network in stages, on the device; None for an architecture that is not of this family.
+
+    ``fused``: with the fused trunk where it works.
+    """
     module = module.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
     if isinstance(module, Compact):
         return StagedCompact(module, scale=module.upscale, convolutions=module.num_conv + 2)
     if isinstance(module, ESRGAN):
-        head, trunk, *tail = module.model.children()
-        *blocks, body = trunk.sub.children()
+        head, skip, *tail = module.model.children()
+        *blocks, body = skip.sub.children()
+        published = [list(block.children()) for block in blocks]
         return StagedRrdb(
             head,
-            [list(block.children()) for block in blocks],
+            (fused_trunk(published) if fused else None) or PublishedTrunk(published),
             body,
-            nn.Sequential(*tail),
+            nn.Sequential(*(NearestDouble() if _is_nearest_double(stage) else stage for stage in tail)),
             fold=module.shuffle_factor or 1,
             trunk_scale=module.scale,
         )
     return None
+
+
+def fused_trunk(blocks: list[list[nn.Module]]) -> Trunk | None:
+    """The blocks as one fused trunk, tried out; None, and a word in the log, where that does not work.
+
+    It needs fp16, a GPU of NVIDIA's Hopper generation or later, and Triton with a C compiler, which it calls once.
+    """
+    weight = next(blocks[0][0].parameters())
+    device = weight.device
+    if device.type != "cuda" or weight.dtype != torch.float16:
+        return None
+    if torch.cuda.get_device_capability(device) < FUSED_TRUNK_CAPABILITY:
+        return None
+    try:
+        # Only here: Triton does not come with torch's builds for CPUs.
+        from enlight.realesrgan.pure.fused_trunk import FusedTrunk, fits
+
+        if not fits(blocks):
+            return None
+        trunk = FusedTrunk(blocks)
+        _compare(trunk, PublishedTrunk(blocks), device)
+    except Exception as error:  # slower, not wrong: whatever a compiler may raise is no reason to serve nothing
+        if is_out_of_memory(error):
+            raise
+        _log.warning("the network runs without its fused trunk, at about half of the speed: %s", error)
+        return None
+    return trunk
+
+
+def _compare(trunk: Trunk, published: Trunk, device: torch.device) -> None:
+    """Compiles the kernels, and raises ArithmeticError if what they compute is not what was published."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(TRIAL_SHAPE, generator=generator).to(device, torch.float16)
+    features = features.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = published(features, _nothing)
+        difference = (trunk(features, _nothing) - expected).abs().max()
+        if not difference <= TRIAL_TOLERANCE * expected.abs().max():
+            raise ArithmeticError(f"its result is wrong by {difference.item():.3g}")
+
+
+def _nothing() -> None:
+    pass
+
+
+def _is_nearest_double(stage: nn.Module) -> bool:
+    return isinstance(stage, nn.Upsample) and stage.mode == "nearest" and stage.scale_factor == 2
 
 
 def _module(path: Path, state: dict[str, Tensor]) -> nn.Module:

@@ -20,6 +20,7 @@ class WorkerConfig:
     memory_bytes: int = 0
     task_threads: int = 2
     resident_networks: int = 4
+    fused_kernels: bool = True
 
 
 @dataclass(frozen=True)

@@ -34,3 +34,8 @@ class Settings(ImageServiceSettings):
         "quarter of the machine's memory, 4 GiB at most.",
     )
     resident_networks: int = Field(4, ge=1, le=64, description="Networks kept in memory at once.")
+    fused_kernels: bool = Field(
+        default=True,
+        description="On NVIDIA GPUs of the Hopper generation or later: the service's own kernels, which are tried out "
+        "against torch's before they are used; `false`: torch's alone.",
+    )

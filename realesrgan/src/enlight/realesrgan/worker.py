@@ -26,7 +26,7 @@ def main(channel: ChildChannel, config: WorkerConfig) -> None:
     if device.type == "cpu" and config.cpu_threads:
         torch.set_num_threads(config.cpu_threads)
     folder = WeightFolder(config.weights_folder, setting=WEIGHTS_SETTING, sha256=config.weights_sha256)
-    networks = Networks(folder, device=device, resident=config.resident_networks)
+    networks = Networks(folder, device=device, resident=config.resident_networks, fused=config.fused_kernels)
     upscaler = Upscaler(networks, device=device, memory_bytes=config.memory_bytes)
 
     def state() -> dict[str, object]:

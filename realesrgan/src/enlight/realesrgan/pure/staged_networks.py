@@ -8,7 +8,7 @@ two strips there is time for a word: does anybody still wait for this?
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -26,7 +26,7 @@ TAIL_HALO_PX = 2
 """The tail is four 3x3 convolutions, one at twice and three at four times the trunk's resolution: 1.25 pixels."""
 RRDB_TRUNK_VALUES = 640
 """Values per input pixel that the trunk holds at its widest: the dense block's inputs side by side (192) and apart,
-the sums that three levels of skip connections wait for."""
+the sums that three levels of skip connections wait for. A fused trunk holds fewer."""
 RRDB_TAIL_VALUES = 16 * 64 * 4
 COMPACT_VALUES = 64 * 5
 
@@ -53,12 +53,48 @@ class StagedNetwork(Protocol):
         ...
 
 
+Trunk = Callable[[Tensor, Check], Tensor]
+"""(1, F, H, W) to the same; calls the check between pieces of work."""
+
+
+class PublishedTrunk:
+    """The residual blocks of an RRDBNet, as they are published.
+
+    Args:
+        blocks: Of each block, its dense blocks. The skip connections around them are made here.
+    """
+
+    def __init__(self, blocks: Sequence[Sequence[nn.Module]]) -> None:
+        self._blocks = blocks
+
+    def __call__(self, features: Tensor, check: Check) -> Tensor:
+        """(1, F, H, W) to the same. ``check`` is called between dense blocks, and may raise."""
+        for block in self._blocks:
+            inner = features
+            for dense_block in block:
+                check()
+                inner = dense_block(inner)
+            features = torch.add(features, inner, alpha=RESIDUAL_SCALE)
+        return features
+
+
+class NearestDouble(nn.Module):
+    """Each pixel four times, as ``nn.Upsample(scale_factor=2)`` does it, which takes longer for channels_last."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 2 * H, 2 * W)."""
+        count, channels, height, width = features.shape
+        pixels = features.permute(0, 2, 3, 1)[:, :, None, :, None]
+        doubled = pixels.expand(count, height, 2, width, 2, channels)
+        return doubled.reshape(count, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
 class StagedRrdb:
     """An RRDBNet, 4x, or 2x with its input folded into channels.
 
     Args:
         head: First convolution.
-        blocks: The trunk: of each block, its dense blocks. The skip connections around them are made here.
+        trunk: The residual blocks.
         body: The trunk's last convolution.
         tail: The rest.
         fold: The input's pixels of ``fold`` x ``fold`` become channels.
@@ -68,7 +104,7 @@ class StagedRrdb:
     def __init__(
         self,
         head: nn.Module,
-        blocks: list[list[nn.Module]],
+        trunk: Trunk,
         body: nn.Module,
         tail: nn.Module,
         *,
@@ -76,7 +112,7 @@ class StagedRrdb:
         trunk_scale: int,
     ) -> None:
         self._head = head
-        self._blocks = blocks
+        self._trunk = trunk
         self._body = body
         self._tail = tail
         self._fold = fold
@@ -90,20 +126,9 @@ class StagedRrdb:
         """See `StagedNetwork`."""
         folded = picture if self._fold == 1 else functional.pixel_unshuffle(picture, self._fold)
         first = self._head(folded)
-        features = first
-        for block in self._blocks:
-            inner = features
-            for dense_block in block:
-                check()
-                inner = dense_block(inner)
-            features = torch.add(features, inner, alpha=RESIDUAL_SCALE)
-        features = first + self._body(features)
+        features = first + self._body(self._trunk(first, check))
         del first
         return self._run_tail(features, max(1, strip_px // (self._fold**2 * features.shape[3])), check)
-
-    def change_dense_blocks(self, change: Callable[[nn.Module], nn.Module]) -> None:
-        """Puts ``change`` of each dense block in its place."""
-        self._blocks = [[change(dense_block) for dense_block in block] for block in self._blocks]
 
     def _run_tail(self, features: Tensor, rows: int, check: Check) -> Tensor:
         _, _, height, width = features.shape
