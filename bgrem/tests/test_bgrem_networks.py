@@ -7,10 +7,11 @@ import socket
 import threading
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 from bgrem_samples import REAL_WEIGHTS, stand_in_settings
-from bgrem_stand_ins import stand_in
+from bgrem_stand_ins import stand_in, upsampler
 from rembg.sessions import sessions as rembg_sessions
 
 from enlight.bgrem import networks as networks_module
@@ -89,6 +90,31 @@ def test_a_file_that_is_not_this_network_is_refused(tmp_path: Path, data: bytes)
     )
     with pytest.raises(CorruptModel, match="u2netp"):
         networks_of(settings).get("u2netp")
+
+
+@pytest.mark.parametrize("factor", [2, 4, 32])
+def test_upsampling_by_another_name_gives_the_same(tmp_path: Path, factor: int) -> None:
+    data = upsampler(MODELS["u2netp"], factor=factor)
+    (tmp_path / "u2netp.onnx").write_bytes(data)
+    settings = Settings(
+        weights_folder=tmp_path, weights_sha256={"u2netp.onnx": hashlib.sha256(data).hexdigest()}, device="cpu"
+    )
+    values = np.random.default_rng(factor).normal(size=(1, 3, 320, 320)).astype(np.float32)
+    as_written = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    (expected,) = as_written.run(None, {"input.1": values})
+    np.testing.assert_allclose(networks_of(settings).get("u2netp").predict(values), expected[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["u2net", "u2netp"])
+def test_the_real_networks_are_upsampled_in_their_blocks(name: ModelName) -> None:
+    path = REAL_WEIGHTS / MODELS[name].weights.name
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not here; dev-scripts/fetch-weights brings it")
+    with networks_module._plainly_upsampling(path) as copy:
+        network = copy.read_bytes()
+    assert len(network) == path.stat().st_size
+    assert network.count(b"pytorch_half_pixel") == 0
+    assert network.count(b"half_pixel") == path.read_bytes().count(b"pytorch_half_pixel") > 0
 
 
 @pytest.mark.parametrize("name", ["u2net", "u2netp"])

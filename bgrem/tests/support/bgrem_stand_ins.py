@@ -15,7 +15,10 @@ import numpy as np
 
 from enlight.bgrem.weights import MODELS, Model
 
-FLOAT = 1
+FLOAT, INT64 = 1, 7
+"""Types of a tensor's elements."""
+TEXT = 3
+"""Type of an attribute."""
 
 
 def write_stand_ins(folder: Path) -> dict[str, str]:
@@ -52,14 +55,38 @@ def stand_in(model: Model, *, side_px: int | None = None) -> bytes:
     return _number(1, 8) + _field(7, graph) + _field(8, _number(2, 13))
 
 
-def _node(kind: str, inputs: list[str], outputs: list[str]) -> bytes:
+def upsampler(model: Model, *, factor: int) -> bytes:
+    """A saliency network that reads its input's corner, a ``factor``-th of each side, and enlarges it as the real ones
+    enlarge."""
+    side = model.input_px
+    enlarging = {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}
+    nodes = [
+        _node("Slice", ["input.1", "first", "end"], ["corner"]),
+        _node("Conv", ["corner", "weights"], ["small"]),
+        _node("Resize", ["small", "", "", "size"], ["1959"], enlarging),
+    ]
+    graph = b"".join(_field(1, node) for node in nodes) + _field(2, b"upsampler")
+    graph += _field(5, _tensor("weights", np.full((1, 3, 1, 1), 1 / 3, np.float32)))
+    graph += _field(5, _tensor("first", np.zeros(4, np.int64)))
+    graph += _field(5, _tensor("end", np.array([1, 3, side // factor, side // factor])))
+    graph += _field(5, _tensor("size", np.array([1, 1, side, side])))
+    graph += _field(11, _value("input.1", [1, 3, side, side])) + _field(12, _value("1959", [1, 1, side, side]))
+    return _number(1, 8) + _field(7, graph) + _field(8, _number(2, 13))
+
+
+def _node(kind: str, inputs: list[str], outputs: list[str], texts: dict[str, str] | None = None) -> bytes:
     names = b"".join(_field(1, name.encode()) for name in inputs) + b"".join(_field(2, o.encode()) for o in outputs)
-    return names + _field(4, kind.encode())
+    attributes = b"".join(
+        _field(5, _field(1, name.encode()) + _field(4, text.encode()) + _number(20, TEXT))
+        for name, text in (texts or {}).items()
+    )
+    return names + _field(4, kind.encode()) + attributes
 
 
 def _tensor(name: str, values: np.ndarray) -> bytes:
     dims = b"".join(_number(1, size) for size in values.shape)
-    return dims + _number(2, FLOAT) + _field(8, name.encode()) + _field(9, values.tobytes())
+    kind = INT64 if values.dtype == np.int64 else FLOAT
+    return dims + _number(2, kind) + _field(8, name.encode()) + _field(9, values.tobytes())
 
 
 def _value(name: str, shape: list[int]) -> bytes:

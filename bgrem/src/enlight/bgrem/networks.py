@@ -2,13 +2,17 @@
 
 They are rembg's local sessions on onnxruntime. rembg looks for a missing file on the network, and knows sessions that
 send pictures elsewhere for money; neither can be reached from here: only the classes named below are built, and each
-is given its network.
+is given its file.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +44,7 @@ _SESSIONS: dict[ModelName, type[BaseSession]] = {
 }
 _UPSAMPLING = b'"\x12pytorch_half_pixel'
 _PLAIN_UPSAMPLING = b'"\nhalf_pixel' + b"j\x06plain."
-"""A field of an ONNX file, and another in its place: as long, because a text that nobody reads follows."""
+"""A field of an ONNX file, and what goes in its place: as long, because a field that nobody reads follows."""
 _OUT_OF_MEMORY = ("out of memory", "Failed to allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -128,9 +132,10 @@ class Networks:
     def _load(self, model: Model) -> Network:
         path = self._weights.find(model.weights)
         try:
-            session = _local_session(_SESSIONS[model.name])(
-                model.name, _upsampled_in_blocks(path.read_bytes()), self._options(), self._providers
-            ).inner_session
+            with _plainly_upsampling(path) as network_path:
+                session = _local_session(_SESSIONS[model.name], network_path)(
+                    model.name, self._options(), providers=list(self._providers)
+                ).inner_session
         except Exception as error:
             raise _not_a_network(model, "onnxruntime cannot load them") from error
         _check_shapes(model, session)
@@ -143,9 +148,8 @@ class Networks:
     def _options(self) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
-        # The network's threads spin between two operations, which are short, but not between two pictures: they would
-        # take the cores from what is decoded and encoded.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Threads that spin between two operations take the cores from the pictures that are decoded meanwhile.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
 
 
@@ -159,25 +163,29 @@ def _providers(device: str) -> list[Any]:
     return [(_CUDA, {"device_id": int(number or 0)}), _CPU]
 
 
-def _upsampled_in_blocks(network: bytes) -> bytes:
-    """The ONNX file with PyTorch's way of upsampling named as the usual one.
+@contextmanager
+def _plainly_upsampling(path: Path) -> Iterator[Path]:
+    """The network's file, in memory, with PyTorch's upsampling named as the usual one; gone when this ends.
 
-    They differ only in an output of a single pixel, which these networks do not have. onnxruntime knows the usual one
-    for its blocked layout on CPUs as well; for the other it brings all that is upsampled into the plain layout and
-    back, a tenth of the network's time.
+    The two differ in outputs of a single pixel only, which these networks do not have, and in the order of a sum. But
+    onnxruntime's blocked layout for CPUs knows the usual one alone; for the other all that is upsampled is brought
+    into the plain layout and back, a tenth of the network's time.
     """
-    return network.replace(_UPSAMPLING, _PLAIN_UPSAMPLING)
+    # A file, because a session that is given bytes keeps them.
+    with os.fdopen(os.memfd_create(path.name), "wb") as file:
+        file.write(path.read_bytes().replace(_UPSAMPLING, _PLAIN_UPSAMPLING))
+        file.flush()
+        yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
-def _local_session(base: type[BaseSession]) -> type[BaseSession]:
+def _local_session(base: type[BaseSession], path: Path) -> type[BaseSession]:
     class LocalSession(base):  # type: ignore[misc]
-        """rembg's session, on a network that is there; rembg's own would look for a file, and ask the network."""
+        """rembg's session, on a file that is there."""
 
-        def __init__(
-            self, name: str, network: bytes, options: onnxruntime.SessionOptions, providers: list[Any]
-        ) -> None:
-            self.model_name = name
-            self.inner_session = onnxruntime.InferenceSession(network, options, providers=providers)
+        @classmethod
+        def download_models(cls, *args: object, **kwargs: object) -> str:
+            """The file; rembg's own would look for it, and ask the network."""
+            return str(path)
 
     return LocalSession
 
