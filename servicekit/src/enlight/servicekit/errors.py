@@ -29,6 +29,7 @@
         UpstreamFailed                502     upstream_failed         retryable
         UpstreamTimeout               504     upstream_timeout        retryable
         StorageUnavailable            503     storage_unavailable     retryable
+        DatabaseUnavailable           503     database_unavailable    retryable
         CorruptModel                  503     corrupt_model           retryable
         WeightsUnavailable            503     weights_unavailable     retryable
       InternalError                   500     internal_error
@@ -250,6 +251,13 @@ class StorageUnavailable(DependencyError):
 
     status = 503
     code = "storage_unavailable"
+
+
+class DatabaseUnavailable(DependencyError):
+    """The database cannot be reached, or did not confirm a write."""
+
+    status = 503
+    code = "database_unavailable"
 
 
 class CorruptModel(DependencyError):

@@ -1,23 +1,18 @@
-"""A service under gunicorn as a child of a demo, a benchmark or a test: started, waited for, stopped, killed."""
+"""A service under gunicorn as a child of a demo, a benchmark or a test."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
+from enlight.servicekit.local_process import LocalProcess, free_port
 from enlight.servicekit.settings import child_environment
 
 
-class LocalService:
+class LocalService(LocalProcess):
     """One service on a free loopback port, for as long as the ``with`` block lasts.
 
     Args:
@@ -39,86 +34,27 @@ class LocalService:
         log: Path,
         ready_timeout_s: float = 120,
     ) -> None:
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.log = log
-        self._command = [sys.executable, "-m", "gunicorn", "--config", str(gunicorn_config), app]
-        # Only the prefix is taken out: everything else of our environment (PATH, CUDA, OMP ...) is the child's too.
-        inherited = {name: value for name, value in child_environment({}).items() if not name.startswith(env_prefix)}
-        chosen = {"HOST": "127.0.0.1", "PORT": str(port), **settings}
-        self._environment = inherited | {f"{env_prefix}{name}": value for name, value in chosen.items()}
-        self._ready_timeout_s = ready_timeout_s
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(
+            f"the service at {self.url}",
+            [sys.executable, "-m", "gunicorn", "--config", str(gunicorn_config), app],
+            environment=settings_environment(env_prefix, {"HOST": "127.0.0.1", "PORT": str(port), **settings}),
+            log=log,
+            is_ready=self._answers_ready,
+            ready_timeout_s=ready_timeout_s,
+        )
 
-    @property
-    def pid(self) -> int:
-        """Process id of gunicorn's arbiter, which is the id of the service's process group as well."""
-        assert self._process is not None, "the service was not started"
-        return self._process.pid
-
-    def start(self, *, wait: bool = True) -> None:
-        """Starts the service.
-
-        Raises:
-            RuntimeError: it ended, or was not ready in time; the message holds the end of its log.
-        """
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        if wait:
-            self.wait_ready()
-
-    def wait_ready(self) -> None:
-        """Waits until ``/ready`` answers 200; raises as `start`."""
-        deadline = time.monotonic() + self._ready_timeout_s
-        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"{self.url}/ready", timeout=5):  # noqa: S310 -- our own http address
-                    return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.1)
-        end_of_log = self.log.read_text(errors="replace")[-3000:]
-        raise RuntimeError(f"the service at {self.url} is not ready; the end of its log:\n{end_of_log}")
-
-    def stop(self, timeout_s: float = 60) -> int:
-        """Asks the service to stop and insists after ``timeout_s``; returns its exit status."""
-        process = self._process
-        if process is None:
-            return 0
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+    def _answers_ready(self) -> bool:
         try:
-            status = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            status = process.wait(10)
-        self._process = None
-        return status
-
-    def kill(self) -> None:
-        """kill -9 of gunicorn's processes. The service's own children must notice by themselves."""
-        assert self._process is not None, "the service was not started"
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
-
-    def __enter__(self) -> LocalService:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+            with urllib.request.urlopen(f"{self.url}/ready", timeout=5):  # noqa: S310 -- our own http address
+                return True
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def settings_environment(prefix: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """Our environment with these settings as the only ones of that prefix."""
+    # Only the prefix is taken out: everything else of our environment (PATH, CUDA, OMP ...) is the child's too.
+    inherited = {name: value for name, value in child_environment({}).items() if not name.startswith(prefix)}
+    return inherited | {f"{prefix}{name}": value for name, value in settings.items()}
