@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/mypy servicekit/src torchkit/src dreambooth-api/src bgrem/src upsampler/src realesrgan/src models/src demo dev-scripts
-.venv/bin/mypy servicekit/tests torchkit/tests dreambooth-api/tests bgrem/tests upsampler/tests realesrgan/tests models/tests e2e
+.venv/bin/mypy servicekit/src torchkit/src jobkit/src dreambooth-api/src bgrem/src upsampler/src realesrgan/src main-api/src models/src demo dev-scripts
+.venv/bin/mypy servicekit/tests torchkit/tests jobkit/tests main-api/tests dreambooth-api/tests bgrem/tests upsampler/tests realesrgan/tests models/tests e2e
 .venv/bin/mypy fidelity # by itself: it has a run.py, as demo has
 git ls-files -z '*.sh' .ci/run dev-scripts/fetch-weights | xargs -0 .venv/bin/shellcheck

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-distributions=(servicekit torchkit dreambooth-api bgrem upsampler realesrgan models)
+distributions=(servicekit torchkit jobkit dreambooth-api bgrem upsampler realesrgan main-api models)
 debian_packages=(fonts-noto-color-emoji)
 
 python=${PYTHON:-}
@@ -52,6 +52,7 @@ echo "setup: making .venv (the first time this downloads about 4 GB, mostly PyTo
 rm -f .venv/enlight-setup
 arguments=()
 for distribution in "${distributions[@]}"; do arguments+=(-e "$distribution"); done
+arguments+=(-e "dreambooth-api[runtime]") # its HTTP part alone is what main-api takes
 .venv/bin/python -m pip install --quiet --disable-pip-version-check "${arguments[@]}" -r dev-scripts/requirements-dev.txt
 echo "$wanted" >.venv/enlight-setup
 echo "setup: done"

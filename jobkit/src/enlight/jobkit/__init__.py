@@ -1,0 +1,1 @@
+"""What the gateway and the GPU workers share about a job."""

@@ -1,0 +1,71 @@
+"""One job as a value: what is asked for, and the record that the database keeps of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from enlight.jobkit.states import FINAL_STATES, State
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job on its way into the database.
+
+    ``model_name`` is the tenant's name of the model, ``model_id`` the bucket's. ``request`` holds plain values
+    without photos, ``photo_keys`` the photos' keys in the jobs' store, ``body_digest`` names the caller's body,
+    so that one ``idempotency_key`` with another body is seen.
+    """
+
+    id: str
+    tenant: str
+    model_name: str
+    model_id: str
+    request: dict[str, Any]
+    photo_keys: list[str]
+    warnings: list[dict[str, Any]]
+    idempotency_key: str | None
+    body_digest: str
+    webhook_url: str | None
+
+
+@dataclass(frozen=True)
+class Job(NewJob):
+    """A job as the database holds it; read-only, and as old as the read. Times have a time zone (UTC)."""
+
+    state: State
+    reason: dict[str, Any] | None
+    """Why it failed: ``code``, ``message``, ``details``, as in an error's body."""
+    attempt: int
+    """Fencing token: how often the job was claimed. Only the newest attempt can change the job."""
+    lost_attempts: int
+    """Attempts whose lease ran out."""
+    worker: str | None
+    """Who holds it, or held it last."""
+    lease_until: datetime | None
+    """Until when the holder is believed to live, by the database's clock; None unless running."""
+    progress: dict[str, Any] | None
+    revision: int
+    """Grows with every change that a client can see, progress included; 1 at creation."""
+    cancel_requested: bool
+    committed_version: str | None
+    """The model version that this job published; once set, only this version can be the job's."""
+    result: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job reached its end."""
+        return self.state in FINAL_STATES
+
+
+def job_from_document(document: Mapping[str, Any]) -> Job:
+    """The job that a document of the collection ``jobs`` describes; fields unknown here are left out."""
+    values = {field.name: document.get(field.name) for field in dataclasses.fields(Job) if field.name != "id"}
+    return Job(id=document["_id"], **values)  # type: ignore[arg-type]  # the database's values have Any
