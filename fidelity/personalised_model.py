@@ -23,7 +23,7 @@ from enlight.dreambooth_api.model_cache import ModelCache
 from enlight.dreambooth_api.model_store import ModelStore
 from enlight.dreambooth_api.pipelines import StableDiffusion
 from enlight.dreambooth_api.pure.inference import sample
-from enlight.dreambooth_api.requests import Base, StoreConfig, TrainerConfig, TrainingOutcome, TrainingRequest
+from enlight.dreambooth_api.requests import Base, BucketConfig, TrainerConfig, TrainingOutcome, TrainingRequest
 from enlight.dreambooth_api.resident_bases import ResidentBase, ResidentBases
 from enlight.servicekit.object_store import open_store
 
@@ -50,19 +50,10 @@ class PatientChannel:
 
 def trainer_config(base: Base, request: TrainingRequest, folder: Path, device: str) -> TrainerConfig:
     """A job that works in and publishes below `folder`."""
-    store = StoreConfig(
-        bucket_url=f"file://{folder / 'bucket'}",
-        timeout_s=60,
-        retry_total_s=60,
-        cache_folder=folder / "cache",
-        cache_quota_bytes=1 << 32,
-        alias_ttl_s=1,
-        fetch_timeout_s=120,
-    )
     return TrainerConfig(
         device=device,
         base=base,
-        store=store,
+        store=BucketConfig(bucket_url=f"file://{folder / 'bucket'}", timeout_s=60, retry_total_s=60),
         request=request,
         job_folder=folder / "job",
         checkpoint_every_steps=request.max_training_steps,
@@ -94,19 +85,13 @@ def train(
         (outcome,) = channel.results
         assert isinstance(outcome, TrainingOutcome)
         torch.backends.cudnn.benchmark = False  # the trainer turned it on; sampling has to give the same twice
-        return _published(config), outcome
+        return _published(config, Path(folder) / "cache"), outcome
 
 
-def _published(config: TrainerConfig) -> FineTune:
+def _published(config: TrainerConfig, cache_folder: Path) -> FineTune:
     store = config.store
     objects = open_store(store.bucket_url, timeout_s=store.timeout_s, retry_total_s=store.retry_total_s)
-    cache = ModelCache(
-        store.cache_folder,
-        ModelStore(objects),
-        quota_bytes=store.cache_quota_bytes,
-        alias_ttl_s=store.alias_ttl_s,
-        fetch_timeout_s=store.fetch_timeout_s,
-    )
+    cache = ModelCache(cache_folder, ModelStore(objects), quota_bytes=1 << 32, alias_ttl_s=1, fetch_timeout_s=120)
     with cache.lease(config.request.model_id) as cached:
         # As for a CPU: the stored precision, in ordinary memory.
         return read_fine_tune(cached.folder, cached.manifest, device=torch.device("cpu"))

@@ -85,6 +85,31 @@ def test_training_again_makes_a_version_and_moves_current(store: ModelStore, mod
     assert fetch(store, store.manifest("dog", first.version), tmp_path / "out") == content_of(model)
 
 
+def test_without_the_alias_nobody_sees_a_publication_until_it_is_made_current(store: ModelStore, model: Path) -> None:
+    # Given a current version, and one that was published without the alias
+    first = store.publish("dog", model, DESCRIPTION)
+    second = store.publish("dog", model, DESCRIPTION, move_alias=False)
+    assert store.current_version("dog") == first.version
+    # When it is made current
+    assert store.make_current("dog", second.version) == second
+    # Then it is, and an older one does not come back
+    assert store.current_version("dog") == second.version
+    store.make_current("dog", first.version)
+    assert store.current_version("dog") == second.version
+    with pytest.raises(NotFound):
+        store.make_current("dog", "v0")
+
+
+def test_a_version_that_is_not_current_can_be_removed(store: ModelStore, model: Path) -> None:
+    first, second = (store.publish("dog", model, DESCRIPTION) for _ in range(2))
+    store.delete_version("dog", first.version)
+    store.delete_version("dog", first.version)
+    assert store.versions("dog") == [second.version]
+    with pytest.raises(Conflict):
+        store.delete_version("dog", second.version)
+    assert store.manifest("dog", second.version) == second
+
+
 def test_unknown_models(store: ModelStore) -> None:
     with pytest.raises(NotFound, match="no model dog"):
         store.current_version("dog")
@@ -104,6 +129,8 @@ def test_bad_names_never_reach_the_bucket(folder_objects: DirectoryStore, model:
         lambda: store.current_version(name),
         lambda: store.manifest(name, "v1"),
         lambda: store.manifest("dog", name),
+        lambda: store.make_current("dog", name),
+        lambda: store.delete_version("dog", name),
         lambda: store.versions(name),
         lambda: store.delete(name),
     ]

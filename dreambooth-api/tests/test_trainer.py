@@ -20,6 +20,7 @@ from enlight.servicekit.errors import (
     Cancelled,
     InvalidField,
     JobFailed,
+    NotFound,
     OutOfGpuMemory,
     StorageUnavailable,
     WorkerUnavailable,
@@ -403,6 +404,14 @@ def test_gradient_checkpointing_publishes_the_same_model_to_a_rounding(
     assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
 
 
+def test_a_trainer_of_a_worker_publishes_without_the_alias(jobs: Jobs) -> None:
+    outcome = jobs.run(jobs.config(version="v-a0001", move_alias=False))
+    assert outcome.version == "v-a0001"
+    assert jobs.store.versions("tiny") == ["v-a0001"]
+    with pytest.raises(NotFound):
+        jobs.store.current_version("tiny")
+
+
 class BrokenBucket(ModelStore):
     """A store that cannot be reached, or that dies after it has published."""
 
@@ -417,7 +426,13 @@ class BrokenBucket(ModelStore):
         return self._store.current_version(model_id)
 
     def publish(
-        self, model_id: str, folder: Path, description: ModelDescription, *, version: str | None = None
+        self,
+        model_id: str,
+        folder: Path,
+        description: ModelDescription,
+        *,
+        version: str | None = None,
+        move_alias: bool = True,
     ) -> Manifest:
         if self._after:
             self._store.publish(model_id, folder, description, version=version)

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from enlight.dreambooth_api.checkpoint_names import checkpoint_name, checkpoint_steps
 from enlight.dreambooth_api.pure.training import TrainingState
 from enlight.dreambooth_api.sealed_folders import BrokenSealError, check_seal, sealed_folder
 from enlight.servicekit import atomic_files
@@ -24,7 +25,6 @@ from enlight.servicekit import atomic_files
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1
-_NAME = "step-{:08d}"
 
 
 class Checkpoints:
@@ -47,7 +47,7 @@ class Checkpoints:
         Raises:
             OSError: there is no room; the older ones are untouched.
         """
-        with sealed_folder(self._folder / _NAME.format(state.step)) as folder:
+        with sealed_folder(self._folder / checkpoint_name(state.step)) as folder:
             save_file(
                 {name: _stored(value) for name, value in state.parameters.items()},
                 folder / "weights.safetensors",
@@ -110,7 +110,7 @@ class Checkpoints:
         state.step = record["step"]
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self._folder.glob("step-*"), reverse=True)
+        return [self._folder / checkpoint_name(step) for step in checkpoint_steps(self._folder)]
 
 
 def _stored(tensor: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from enlight.dreambooth_api.bucket_layout import (
     manifest_key,
     model_of,
 )
-from enlight.dreambooth_api.manifest import MANIFEST_BYTES, Manifest
+from enlight.dreambooth_api.manifest import MANIFEST_BYTES, Manifest, check_model_id, check_version
 from enlight.servicekit.errors import Conflict, CorruptModel, NotFound, StorageUnavailable
 from enlight.servicekit.object_store import ObjectInfo, ObjectStore
 
@@ -33,6 +33,14 @@ def delete_model(objects: ObjectStore, model_id: str) -> None:
     objects.delete(pointer)
     # Listed again: a version that was published until here goes as well.
     for name, infos in by_version(objects.list(prefix)).items():
+        _remove_version(objects, name, infos, committed_too=True)
+
+
+def delete_version(objects: ObjectStore, model_id: str, version: str) -> None:
+    """Remove one version, which ``current`` must not name; a missing one is no error."""
+    name = VersionName(check_model_id(model_id), check_version(version))
+    infos = [*objects.list(f"{model_id}/{version}/")]
+    if infos:
         _remove_version(objects, name, infos, committed_too=True)
 
 

@@ -34,7 +34,7 @@ from enlight.dreambooth_api.manifest import (
     text_to_time,
     time_to_text,
 )
-from enlight.dreambooth_api.model_removal import delete_model, sweep
+from enlight.dreambooth_api.model_removal import delete_model, delete_version, sweep
 from enlight.dreambooth_api.sealed_json import seal, unseal
 from enlight.servicekit.atomic_files import sync_folder
 from enlight.servicekit.errors import Conflict, CorruptModel, InvalidField, NotFound, StorageUnavailable
@@ -72,9 +72,15 @@ class ModelStore:
         return f"{moment:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
 
     def publish(
-        self, model_id: str, folder: Path, description: ModelDescription, *, version: str | None = None
+        self,
+        model_id: str,
+        folder: Path,
+        description: ModelDescription,
+        *,
+        version: str | None = None,
+        move_alias: bool = True,
     ) -> Manifest:
-        """Store every file below ``folder`` as a version of the model and make it the current one.
+        """Store every file below ``folder`` as a version of the model; with ``move_alias`` it becomes the current one.
 
         Publishing the same content under the same version again is no error and changes nothing, so that a job may
         repeat it after a crash (the first one's ``parameters`` stay). ``current`` goes to the version that was
@@ -90,6 +96,16 @@ class ModelStore:
         manifest = self._commit(draft)
         # A sweep of orphans may have removed the files of an attempt long ago that this one reused.
         self._upload_files(manifest, folder)
+        if move_alias:
+            self._point_current(manifest)
+        return manifest
+
+    def make_current(self, model_id: str, version: str) -> Manifest:
+        """Make a published version the current one, unless one that was created later is; may be repeated.
+
+        Raises: NotFound when there is no such version; CorruptModel when its manifest is damaged.
+        """
+        manifest = self.manifest(model_id, version)
         self._point_current(manifest)
         return manifest
 
@@ -129,6 +145,16 @@ class ModelStore:
         Raises: NotFound when nothing of it is there.
         """
         delete_model(self._objects, model_id)
+
+    def delete_version(self, model_id: str, version: str) -> None:
+        """Remove a version that is not the current one; a missing one is no error.
+
+        Raises: Conflict when it is the current one.
+        """
+        with suppress(NotFound):
+            if self.current_version(model_id) == version:
+                raise Conflict(f"Version {version} is the current one of model {model_id}.")
+        delete_version(self._objects, model_id, version)
 
     def download(self, manifest: Manifest, folder: Path, *, on_bytes: Callable[[int], object] | None = None) -> None:
         """Write the version's files below ``folder`` (which exists), synced to the disk, checking every byte.

@@ -31,8 +31,8 @@ class Base:
 
 
 @dataclass(frozen=True)
-class StoreConfig:
-    """How a child process reaches the bucket and the model cache."""
+class BucketConfig:
+    """How a process reaches the bucket of models."""
 
     bucket_url: str
     """``file:///folder`` or ``gs://bucket``."""
@@ -40,6 +40,12 @@ class StoreConfig:
     """Limit of one storage call."""
     retry_total_s: float
     """Limit of one storage operation with all of its retries."""
+
+
+@dataclass(frozen=True)
+class StoreConfig(BucketConfig):
+    """How a child process reaches the bucket and the model cache."""
+
     cache_folder: Path
     cache_quota_bytes: int
     alias_ttl_s: float
@@ -177,7 +183,7 @@ class TrainerConfig:
 
     device: str
     base: Base
-    store: StoreConfig
+    store: BucketConfig
     request: TrainingRequest
     job_folder: Path
     """Work folder of this job; checkpoints live under ``checkpoints/``. An identical job uses the same folder."""
@@ -190,6 +196,9 @@ class TrainerConfig:
     cpu_threads: int
     version: str | None = None
     """Version to publish as; None makes a new one."""
+    move_alias: bool = True
+    """Whether publishing makes the version the model's current one. A worker leaves that to whoever holds the job's
+    lease."""
 
 
 @dataclass(frozen=True)

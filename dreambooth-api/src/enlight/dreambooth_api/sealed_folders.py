@@ -39,8 +39,8 @@ def sealed_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)  # gone already unless something raised
 
 
-def check_seal(folder: Path) -> None:
-    """Read every byte of a sealed folder.
+def check_seal(folder: Path) -> dict[str, str]:
+    """Read every byte of a sealed folder, and give the SHA-256 of each file by its path.
 
     Raises:
         BrokenSealError: a file is missing, was added or has changed, or there is no folder.
@@ -52,6 +52,7 @@ def check_seal(folder: Path) -> None:
         raise BrokenSealError(f"{folder}: {error}") from error
     if sealed != found:
         raise BrokenSealError(f"{folder} is not what was written")
+    return found
 
 
 def _hashes(folder: Path) -> dict[str, str]:

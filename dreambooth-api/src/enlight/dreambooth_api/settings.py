@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from enlight.dreambooth_api.requests import StoreConfig, TrainingKind
+from enlight.dreambooth_api.trainer_settings import TrainerSettings
 from enlight.servicekit.service_settings import MIB, HttpSettings
 
 GIB = 1024**3
 
 
-class Settings(HttpSettings):
+class Settings(TrainerSettings, HttpSettings):
     """Every field is the environment variable ``DREAMBOOTH_API_<FIELD>``; units are in the names."""
 
     model_config = SettingsConfigDict(env_prefix="DREAMBOOTH_API_", frozen=True, extra="forbid")
 
     port: int = Field(5000, ge=1, le=65535, description="Port to listen on.")
 
-    data_folder: Path = Field(Path("data"), description="Everything the service writes lies below this folder.")
-    models_folder: Path = Field(Path("models"), description="Folder that holds the base models' folders.")
     default_base_model: str = Field(
         "stabilityai/stable-diffusion-2", description="Base model where a request names none."
-    )
-    base_aliases: dict[str, str] = Field(
-        default_factory=dict,
-        description="More names for base models, JSON object of alias to canonical name.",
-    )
-    base_revisions: dict[str, str] = Field(
-        default_factory=dict, description="Pinned hub commit per base model, JSON object of name to commit."
-    )
-
-    bucket_url: str = Field(
-        "", description="`gs://bucket[/prefix]` or `file:///folder`; empty: `modelids` in the data folder."
-    )
-    storage_timeout_s: float = Field(10, gt=0, le=600, description="Limit of one call to the bucket.")
-    storage_retry_total_s: float = Field(
-        30, ge=0, le=3600, description="Limit of one bucket operation with all of its retries."
     )
     model_cache_folder: Path | None = Field(
         None,
@@ -54,12 +38,6 @@ class Settings(HttpSettings):
         description="How long a model's current version is believed without asking the bucket.",
     )
 
-    device: str = Field(
-        "auto",
-        pattern=r"auto|cpu|cuda(:\d+)?",
-        description="`auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`.",
-    )
-    cpu_threads: int = Field(0, ge=0, le=256, description="torch threads per process on a CPU; 0: torch's choice.")
     max_inference_requests: int = Field(
         32, ge=1, le=1024, description="Generations admitted at once, running and waiting; one more gets 503."
     )
@@ -113,24 +91,11 @@ class Settings(HttpSettings):
     num_class_images: int = Field(100, ge=1, le=2000, description="Class images made for prior preservation.")
     train_text_encoder: bool = Field(default=False, description="Whether `/train` trains the text encoder as well.")
     max_grad_norm: float = Field(1.0, gt=0, le=1000, description="Gradients are clipped to this norm.")
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
-        "auto", description="Autocast type on a GPU (`auto`: bf16 where it can); a CPU trains in fp32."
-    )
-    gradient_checkpointing: bool = Field(
-        default=False, description="Saves GPU memory in training, costs about a fifth of speed."
-    )
-    checkpoint_every_steps: int = Field(100, ge=1, description="Updates between checkpoints of a training.")
-    keep_checkpoints: int = Field(1, ge=1, le=100, description="Checkpoints kept of a training.")
     checkpoint_retention_s: float = Field(
         24 * 3600,
         ge=0,
         description="How long the checkpoints of an unfinished training are kept for an identical request.",
     )
-    progress_every_s: float = Field(1.0, gt=0, le=60, description="Time between a trainer's progress messages.")
-    training_stop_grace_s: float = Field(
-        30, ge=0, le=3600, description="Time a trainer gets to write its checkpoint when the service stops."
-    )
-
     max_train_body_bytes: int = Field(256 * MIB, ge=1, description="Largest body of a training request.")
 
     @property
@@ -149,13 +114,10 @@ class Settings(HttpSettings):
         return self.data_folder.absolute() / "trainings"
 
     def store_config(self) -> StoreConfig:
-        """Bucket and model cache, as the child processes get them."""
-        data_folder = self.data_folder.absolute()
+        """Bucket and model cache, as the engine gets them."""
         return StoreConfig(
-            bucket_url=self.bucket_url or (data_folder / "modelids").as_uri(),
-            timeout_s=self.storage_timeout_s,
-            retry_total_s=self.storage_retry_total_s,
-            cache_folder=(self.model_cache_folder or data_folder / "model-cache").absolute(),
+            **dataclasses.asdict(self.bucket_config()),
+            cache_folder=(self.model_cache_folder or self.data_folder / "model-cache").absolute(),
             cache_quota_bytes=self.model_cache_quota_bytes,
             alias_ttl_s=self.model_alias_ttl_s,
             fetch_timeout_s=self.model_fetch_timeout_s,

@@ -241,6 +241,7 @@ class Trainer:
                 parameters=parameters,
             ),
             version=record.version,
+            move_alias=self._config.move_alias,
         )
         outcome = TrainingOutcome(
             model_id=request.model_id,

@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
 from enlight.dreambooth_api.bases import BaseCatalogue
@@ -282,7 +281,8 @@ class TrainingQueue:
             self._sweep()
 
     def _train(self, job: TrainingJob) -> None:
-        config = self._trainer_config(job.request, job.folder)
+        base = self._catalogue.bases()[job.request.base_name]
+        config = self._settings.trainer_config(base, job.request, job.folder)
         while True:
             job.start_attempt()
             self._records.save(job)
@@ -331,19 +331,3 @@ class TrainingQueue:
         with self._lock:
             in_use = {job.fingerprint for job in (*self._running, *self._waiting)}
             self._records.sweep_folders(in_use=in_use, older_than_s=self._settings.checkpoint_retention_s)
-
-    def _trainer_config(self, request: TrainingRequest, folder: Path) -> TrainerConfig:
-        settings = self._settings
-        return TrainerConfig(
-            device=settings.device,
-            base=self._catalogue.bases()[request.base_name],
-            store=settings.store_config(),
-            request=request,
-            job_folder=folder,
-            checkpoint_every_steps=settings.checkpoint_every_steps,
-            keep_checkpoints=settings.keep_checkpoints,
-            mixed_precision=settings.mixed_precision,
-            gradient_checkpointing=settings.gradient_checkpointing,
-            progress_every_s=settings.progress_every_s,
-            cpu_threads=settings.cpu_threads,
-        )

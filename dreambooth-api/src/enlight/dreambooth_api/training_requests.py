@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from enlight.dreambooth_api.bases import BaseCatalogue, check_size
 from enlight.dreambooth_api.photo_looks import PhotoLook, look_at
 from enlight.dreambooth_api.photo_preflight import PhotoWarning, photo_warnings
-from enlight.dreambooth_api.requests import Base, TrainingRequest
+from enlight.dreambooth_api.requests import Base, TrainingKind, TrainingRequest
 from enlight.dreambooth_api.schemas import (
     SEED_DEFAULTS,
     PhotosCheckBody,
@@ -18,7 +18,6 @@ from enlight.dreambooth_api.schemas import (
     TrainingParameters,
     seed_parameters,
 )
-from enlight.dreambooth_api.settings import Settings
 from enlight.dreambooth_api.training_presets import find_preset
 from enlight.servicekit.errors import InvalidField
 from enlight.servicekit.images import decode_base64, decode_image
@@ -27,9 +26,68 @@ RARE_WORDS = frozenset({"sks", "zwx", "ohwx"})
 """Words that name a subject in DreamBooth prompts (Ruiz et al. 2022, section 4.1); the class prompt goes without."""
 
 
+class TrainingDefaults(Protocol):
+    """The settings that decide what a training is where its body says nothing: dreambooth-api's, and main-api's."""
+
+    @property
+    def default_base_model(self) -> str:
+        """Base model where a body names none."""
+        ...
+
+    @property
+    def max_prompt_chars(self) -> int:
+        """Longest prompt, in characters."""
+        ...
+
+    @property
+    def training_seed(self) -> int:
+        """Seed where a body names none."""
+        ...
+
+    @property
+    def training_kind(self) -> TrainingKind:
+        """The whole U-Net, or a LoRA."""
+        ...
+
+    @property
+    def lora_rank(self) -> int:
+        """Rank of a LoRA; its alpha is the same."""
+        ...
+
+    @property
+    def prior_preservation(self) -> bool:
+        """Whether the class is kept by prior preservation."""
+        ...
+
+    @property
+    def prior_loss_weight(self) -> float:
+        """Weight of the prior preservation loss."""
+        ...
+
+    @property
+    def class_prompt(self) -> str:
+        """Prompt of the class images; empty: the instance prompt without its rare word."""
+        ...
+
+    @property
+    def num_class_images(self) -> int:
+        """Class images made for prior preservation."""
+        ...
+
+    @property
+    def train_text_encoder(self) -> bool:
+        """Whether the text encoder is trained as well."""
+        ...
+
+    @property
+    def max_grad_norm(self) -> float:
+        """Gradients are clipped to this norm."""
+        ...
+
+
 @dataclass(frozen=True)
 class CheckedTraining:
-    """A training that may start: every photo was decoded once, the base model's weights are here."""
+    """A training that may start: every photo was decoded once."""
 
     request: TrainingRequest
     photos: tuple[bytes, ...]
@@ -48,11 +106,18 @@ class CheckedPhotos:
 
 
 class TrainingChecker:
-    """Checks training bodies against the settings and the base models of this machine."""
+    """Checks training bodies against the settings and the base models of this machine.
 
-    def __init__(self, settings: Settings, catalogue: BaseCatalogue) -> None:
+    Args:
+        settings: What holds where a body says nothing.
+        catalogue: The base models that a body may name.
+        require_weights: Whether a base model must have its weights on this machine; a gateway does not train.
+    """
+
+    def __init__(self, settings: TrainingDefaults, catalogue: BaseCatalogue, *, require_weights: bool = True) -> None:
         self._settings = settings
         self._catalogue = catalogue
+        self._require_weights = require_weights
 
     def from_train_body(self, body: TrainBody) -> CheckedTraining:
         """Checks the seed's body.
@@ -135,7 +200,8 @@ class TrainingChecker:
 
     def _base(self, name: str | None, field: str) -> Base:
         base = self._catalogue.resolve(name or self._settings.default_base_model, field=field)
-        self._catalogue.require_weights(base)
+        if self._require_weights:
+            self._catalogue.require_weights(base)
         return base
 
 
@@ -148,7 +214,7 @@ _SEED_NAMES = {
 }
 
 
-def _service_parameters(settings: Settings) -> dict[str, Any]:
+def _service_parameters(settings: TrainingDefaults) -> dict[str, Any]:
     """Every parameter but lora_alpha, as it is where neither a preset nor a caller says otherwise."""
     as_set = TrainingParameters(
         kind=settings.training_kind,

@@ -1,0 +1,56 @@
+"""Uploads a trainer's checkpoints while it trains, from a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+from typing import Self
+
+from enlight.dreambooth_api.checkpoint_mirror import CheckpointMirror
+from enlight.servicekit.errors import ClientError, ServiceError
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointUploads:
+    """Within a ``with`` block new checkpoints go to the bucket as they appear.
+
+    When the block ends with an error that another attempt may survive, the newest one goes there before the error
+    passes on. A bucket that is away costs nothing but the progress since the last upload.
+
+    Args:
+        mirror: Where to; nobody else uses it meanwhile.
+        every_s: Time between two looks.
+    """
+
+    def __init__(self, mirror: CheckpointMirror, *, every_s: float) -> None:
+        self._mirror = mirror
+        self._every_s = every_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._upload, name="checkpoint-uploads", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+        if isinstance(error, ServiceError) and not isinstance(error, ClientError):
+            self._try_upload(last=True)
+
+    def _upload(self) -> None:
+        while not self._stopping.wait(self._every_s):
+            self._try_upload(last=False)
+
+    def _try_upload(self, *, last: bool) -> None:
+        try:
+            step = self._mirror.upload_new(give_up=lambda: not last and self._stopping.is_set())
+        except (ServiceError, OSError) as error:
+            _log.warning("the newest checkpoint is not in the bucket: %s", error)
+        else:
+            if step is not None:
+                _log.info("the checkpoint of update %d is in the bucket", step)
