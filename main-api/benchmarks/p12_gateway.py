@@ -1,0 +1,236 @@
+"""What the gateway costs: 13 MB bodies through it and through a plain Flask gateway, and reads of a training's state.
+
+Both gateways run under the same gunicorn with the same threads, before the same service, which answers each request
+with its own body. The requests are interleaved: every round asks each way once. The database is SecantusDB and the
+cache the bundled Valkey, unless ``--mongo-url`` and ``--cache-url`` name others. ``--quick``: 5 rounds, 3 seconds.
+
+    .venv/bin/python main-api/benchmarks/p12_gateway.py --json result.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import http.client
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import requests
+from constant_rate import Latencies, read_at
+
+from enlight.jobkit.database import open_database
+from enlight.jobkit.job_store import JobStore
+from enlight.jobkit.jobs import NewJob
+from enlight.servicekit.local_service import LocalService
+from enlight.servicekit.settings import child_environment
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT / "jobkit" / "tests" / "support")]
+from embedded_servers import mongo_server, valkey_server  # noqa: E402
+
+BODY_BYTES = 13_000_000
+THREADS = 16
+SETTLE_S = 0.3
+"""Between two requests, so that none pays for the one before."""
+CACHE_SECRET = "only for this benchmark, on the loopback"
+WAYS = ("plain gateway", "ours, computed", "ours, kept")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one request."""
+
+    wall_s: float
+    cpu_s: float
+    """Of the gateway's processes, what they do after the answer included; in steps of 10 ms."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="5 rounds, 3 seconds of reads")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rates", type=int, nargs="*", default=[100, 300, 1000], help="reads per second")
+    parser.add_argument("--seconds", type=float, default=10, help="of reads, at each rate")
+    parser.add_argument("--mongo-url", default="")
+    parser.add_argument("--cache-url", default="")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rounds, seconds = (5, 3.0) if arguments.quick else (arguments.rounds, arguments.seconds)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="enlight-p12-")))
+        mongo_url = arguments.mongo_url or stack.enter_context(mongo_server(folder / "mongo")).url
+        cache_url = arguments.cache_url or stack.enter_context(valkey_server(folder / "valkey")).url
+        echo_url = stack.enter_context(_echo())
+        plain = stack.enter_context(_plain_gateway(folder, echo_url))
+        ours = stack.enter_context(_our_gateway(folder, echo_url, mongo_url, cache_url))
+        costs = _pictures(plain, ours, rounds)
+        reads = {rate: _reads(ours, mongo_url, rate, seconds) for rate in arguments.rates}
+    _tell(costs, reads)
+    if arguments.json:
+        bodies = {way: [asdict(cost) for cost in taken] for way, taken in costs.items()}
+        result = {"bodies": bodies, "reads": {rate: asdict(latencies) for rate, latencies in reads.items()}}
+        arguments.json.write_text(json.dumps(result, indent=1))
+
+
+def _pictures(plain: LocalService, ours: LocalService, rounds: int) -> dict[str, list[Cost]]:
+    picture = base64.b64encode(os.urandom(BODY_BYTES * 3 // 4)).decode()
+
+    def body(mark: str) -> bytes:
+        return json.dumps({"input_image": mark + picture[len(mark) :]}).encode()
+
+    kept = body("kept")
+    ways: dict[str, Callable[[], Cost]] = {
+        "plain gateway": lambda: _ask(plain, kept, None),
+        "ours, computed": lambda: _ask(ours, body(uuid.uuid4().hex), "miss"),
+        "ours, kept": lambda: _ask(ours, kept, "hit"),
+    }
+    _ask(ours, kept, "miss")
+    _ask(plain, kept, None)
+    costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
+    for number in range(rounds):
+        for way in (WAYS, WAYS[::-1])[number % 2]:
+            costs[way].append(ways[way]())
+    return costs
+
+
+def _ask(gateway: LocalService, body: bytes, cache: str | None) -> Cost:
+    """One request over a connection of its own: what came after the last answer (keeping it) is over by then."""
+    connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=600)
+    with closing(connection):
+        connection.connect()
+        cpu_before_s, started_s = _cpu_s(gateway), time.perf_counter()
+        connection.request("POST", "/remove", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        content = answer.read()
+        took_s = time.perf_counter() - started_s
+        assert answer.status == 200, content[:500]
+        assert len(content) >= len(body) - 10
+        assert answer.headers.get("X-Cache") == cache, answer.headers
+    time.sleep(SETTLE_S)
+    return Cost(took_s, _cpu_s(gateway) - cpu_before_s)
+
+
+def _cpu_s(gateway: LocalService) -> float:
+    arbiter = psutil.Process(gateway.pid)
+    times = [process.cpu_times() for process in (arbiter, *arbiter.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def _reads(ours: LocalService, mongo_url: str, rate_per_s: int, seconds: float) -> Latencies:
+    database = open_database(mongo_url, "p12", timeout_s=5)
+    job_id = f"p12-{uuid.uuid4().hex}"
+    parameters = {"base_name": "enlight/pocket", "preset": None, "max_training_steps": 400}
+    new = NewJob(
+        id=job_id, tenant="local", model_name="m", model_id="m", request=parameters, photo_keys=[], warnings=[],
+        idempotency_key=None, body_digest="", webhook_url=None,
+    )  # fmt: skip
+    store = JobStore(database, lease_s=3600)
+    store.create(new)
+    assert store.claim(job_id, "benchmark"), "the job runs, as most that are looked at"
+    database.client.close()
+    path = f"/v1/trainings/{job_id}"
+    return asyncio.run(read_at(ours.url, path, "", rate_per_s=rate_per_s, seconds=seconds, connections=THREADS))
+
+
+def _tell(costs: dict[str, list[Cost]], reads: dict[int, Latencies]) -> None:
+    rounds = len(costs[WAYS[0]])
+    print(f"\n{BODY_BYTES / 1e6:g} MB body, the same back, one client; {rounds} rounds, interleaved; medians")
+    walls_s = {way: statistics.median(cost.wall_s for cost in costs[way]) for way in WAYS}
+    cpus_s = {way: statistics.mean(cost.cpu_s for cost in costs[way]) for way in WAYS}
+    for way in WAYS:
+        faster, less = walls_s[WAYS[0]] / walls_s[way], cpus_s[WAYS[0]] / cpus_s[way]
+        print(
+            f"  {way:16} {1000 * walls_s[way]:7.1f} ms ({faster:4.1f} times as fast as the plain gateway), "
+            f"CPU of the gateway {1000 * cpus_s[way]:6.1f} ms ({less:4.1f} times less)"
+        )
+    print("\nreads of a training's state at a constant arrival rate, latency from when each was due")
+    for rate, latencies in reads.items():
+        print(
+            f"  {rate:5}/s  p50 {latencies.p50_ms:7.1f} ms  p99 {latencies.p99_ms:7.1f} ms  "
+            f"answered {latencies.answered_per_s:6.0f}/s  errors {latencies.errors}"
+        )
+
+
+@contextmanager
+def _echo() -> Iterator[str]:
+    with _free_port_service([sys.executable, str(HERE / "echo_service.py")]) as url:
+        yield url
+
+
+@contextmanager
+def _free_port_service(command: list[str]) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([*command, str(port)], env=child_environment({}))
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            try:
+                requests.get(f"{url}/ready", timeout=1)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def _plain_gateway(folder: Path, echo_url: str) -> Iterator[LocalService]:
+    config = folder / "plain.conf.py"
+    config.write_text(
+        f"import os\nbind = '127.0.0.1:' + os.environ['PLAIN_PORT']\nworkers = 1\nworker_class = 'gthread'\n"
+        f"threads = {THREADS}\nkeepalive = 65\npythonpath = {str(HERE)!r}\ncontrol_socket_disable = True\n"
+    )
+    app = f"plain_gateway:create_app({echo_url!r})"
+    with LocalService(
+        app, gunicorn_config=config, env_prefix="PLAIN_", settings={}, log=folder / "plain.log"
+    ) as service:
+        yield service
+
+
+@contextmanager
+def _our_gateway(folder: Path, echo_url: str, mongo_url: str, cache_url: str) -> Iterator[LocalService]:
+    settings = {
+        "KEYS": "off",
+        "DATA_FOLDER": str(folder / "data"),
+        "MODELS_FOLDER": str(ROOT / "models"),
+        "DEFAULT_BASE_MODEL": "enlight/pocket",
+        "MONGO_URL": mongo_url,
+        "MONGO_DATABASE": "p12",
+        "QUEUE_URL": cache_url,
+        "CACHE_URLS": json.dumps([cache_url]),
+        "CACHE_SECRET": CACHE_SECRET,
+        "BGREM_URLS": json.dumps([echo_url]),
+        "LOG_LEVEL": "warning",
+        "UPSTREAM_CHECK_EVERY_S": "1",
+    }
+    with LocalService(
+        "enlight.main_api.app:create_app()",
+        gunicorn_config=HERE.parent / "gunicorn.conf.py",
+        env_prefix="MAIN_API_",
+        settings=settings,
+        log=folder / "ours.log",
+    ) as service:
+        while requests.get(f"{service.url}/ready", timeout=5).json()["details"]["dependencies"]["bgrem"] == "unknown":
+            time.sleep(0.1)
+        yield service
+
+
+if __name__ == "__main__":
+    main()

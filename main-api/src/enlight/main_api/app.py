@@ -1,0 +1,156 @@
+"""The gateway: `create_app` names its parts in the order in which they depend on each other."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from flask_openapi import OpenAPI
+
+from enlight.dreambooth_api.bases import BaseCatalogue
+from enlight.main_api import usage
+from enlight.main_api.cache.kept_answers import KeptAnswers
+from enlight.main_api.dependencies import DependencyWatch
+from enlight.main_api.gateway import Gateway
+from enlight.main_api.keys import authentication
+from enlight.main_api.keys.authentication import Authenticator
+from enlight.main_api.keys.routes import key_routes
+from enlight.main_api.limits import quotas
+from enlight.main_api.limits.admission import ByteBudget, Places
+from enlight.main_api.limits.rate_limits import RateLimiter
+from enlight.main_api.models.lookup import ModelLookup
+from enlight.main_api.models.routes import IMPORT_RULE, model_routes
+from enlight.main_api.models.service import ModelsService
+from enlight.main_api.models.transfers import ModelTransfers
+from enlight.main_api.settings import Settings
+from enlight.main_api.stores import Stores, open_stores
+from enlight.main_api.trainings.routes import training_routes
+from enlight.main_api.trainings.service import TrainingService
+from enlight.main_api.upstreams.client_watch import ClientWatch
+from enlight.main_api.upstreams.forwarding import Forwarder
+from enlight.main_api.upstreams.routes_images import image_routes
+from enlight.main_api.upstreams.routes_inference import inference_routes
+from enlight.main_api.upstreams.services_behind import services_behind, version_of
+from enlight.main_api.usage import UsageRecorder
+from enlight.servicekit.http import create_service_app
+from enlight.servicekit.logs import configure_logging
+from enlight.servicekit.settings import load_settings
+
+_PICTURE_RULES = (
+    "/remove",
+    "/remove-opacity",
+    "/upsampler",
+    "/realesrgan",
+    "/v1/cutout",
+    "/v1/upscale",
+    "/v1/upscale/realesrgan",
+)
+
+
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """The WSGI application, with what runs beside it started.
+
+    Raises:
+        SettingsError: a setting is unknown, misspelt or out of range.
+        InvalidField, StorageUnavailable: a URL among the settings is none, a bucket's folder cannot be made.
+    """
+    settings = settings or load_settings(Settings)
+    configure_logging("main-api", settings.log_level)
+
+    catalogue = BaseCatalogue(settings.models_folder, revisions=settings.base_revisions, aliases=settings.base_aliases)
+    catalogue.resolve(settings.default_base_model, field="MAIN_API_DEFAULT_BASE_MODEL")
+    stores = open_stores(settings)
+    clients = ClientWatch()
+    behind = services_behind(settings, clients)
+    dependencies = DependencyWatch(
+        {
+            "database": stores.check_database,
+            "queue": stores.check_queue,
+            "cache": stores.check_cache,
+            **{upstream.name: upstream.looks for upstream in behind.all()},
+        },
+        every_s=settings.upstream_check_every_s,
+    )
+    recorder = UsageRecorder(stores.database, max_waiting=settings.max_usage_records_waiting)
+    lookup = ModelLookup(stores.names, stores.metadata, ttl_s=settings.metadata_ttl_s)
+    trainings = TrainingService(
+        settings,
+        database=stores.database,
+        store=stores.jobs,
+        objects=stores.job_objects,
+        names=stores.names,
+        dispatcher=stores.dispatcher,
+        catalogue=catalogue,
+    )
+    models = ModelsService(
+        stores.names,
+        stores.model_objects,
+        stores.models,
+        stores.model_copies,
+        stores.jobs,
+        forget_name=lookup.forget,
+    )
+    gateway = Gateway(
+        settings,
+        stores=stores,
+        behind=behind,
+        clients=clients,
+        dependencies=dependencies,
+        usage=recorder,
+        trainings=trainings,
+        models=models,
+    )
+
+    app = create_service_app(
+        service="main-api",
+        version=version("enlight-main-api"),
+        description="The whole suite under one roof: keys, trainings, models, pictures.",
+        readiness=gateway.readiness,
+        default_body_limit_bytes=settings.max_small_body_bytes,
+        body_limits={
+            **dict.fromkeys(_PICTURE_RULES, settings.max_body_bytes),
+            "/train": settings.max_train_body_bytes,
+            "/v1/trainings": settings.max_train_body_bytes,
+            "/v1/photos/check": settings.max_train_body_bytes,
+            IMPORT_RULE: settings.max_import_bytes,
+        },
+    )
+    authenticator = _authenticator(settings, stores)
+    authentication.install(app, authenticator)
+    usage.install(app, recorder)
+    quotas.install(
+        app,
+        RateLimiter(
+            stores.cache,
+            limits=quotas.tenant_limits(
+                requests_per_minute=settings.requests_per_minute, gpu_seconds_per_hour=settings.gpu_seconds_per_hour
+            ),
+        ),
+    )
+    forwarder = Forwarder(
+        places=Places(settings.max_requests),
+        budget=ByteBudget(settings.max_buffered_bytes),
+        kept=KeptAnswers(stores.answers, wait_s=settings.image_timeout_s),
+        code_version=lambda service: version_of(dependencies.seen, service),
+    )
+    transfers = ModelTransfers(
+        stores.names,
+        stores.models,
+        stores.model_copies,
+        catalogue,
+        work_folder=settings.data_folder.absolute() / "imports",
+        limit_bytes=settings.max_import_bytes,
+        slots=settings.max_model_transfers,
+    )
+    app.register_api(image_routes(behind, forwarder))
+    app.register_api(inference_routes(behind.dreambooth, forwarder, lookup))
+    app.register_api(training_routes(trainings))
+    app.register_api(model_routes(models, transfers))
+    app.register_api(key_routes(stores.keys, authenticator))
+    gateway.add_metrics(app.extensions["metrics"])
+    app.extensions["enlight"] = gateway
+    gateway.start()
+    return app
+
+
+def _authenticator(settings: Settings, stores: Stores) -> Authenticator | None:
+    return None if settings.keys == "off" else Authenticator(stores.keys.find, remember_s=settings.key_cache_s)

@@ -1,0 +1,1 @@
+"""Answers that are kept, and a client that never waits for long."""

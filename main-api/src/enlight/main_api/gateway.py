@@ -1,0 +1,100 @@
+"""What runs beside the gateway's routes, started and stopped together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from enlight.jobkit.reaper import Reaper
+from enlight.main_api.background import Repeating
+from enlight.main_api.cache.response_cache import sweep_response_objects
+from enlight.main_api.dependencies import DependencyWatch
+from enlight.main_api.models.service import ModelsService
+from enlight.main_api.settings import Settings
+from enlight.main_api.stores import Stores
+from enlight.main_api.trainings.service import TrainingService
+from enlight.main_api.upstreams.client_watch import ClientWatch
+from enlight.main_api.upstreams.services_behind import ServicesBehind
+from enlight.main_api.usage import UsageRecorder
+from enlight.servicekit.http import Readiness
+from enlight.servicekit.metrics import ServiceMetrics
+from enlight.servicekit.worker_service import StopOnce
+
+SWEEP_EVERY_S = 3600.0
+PREPARE_EVERY_S = 0.2
+
+
+class Gateway:
+    """The threads of the gateway, and its state as ``/ready`` tells it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stores: Stores,
+        behind: ServicesBehind,
+        clients: ClientWatch,
+        dependencies: DependencyWatch,
+        usage: UsageRecorder,
+        trainings: TrainingService,
+        models: ModelsService,
+    ) -> None:
+        self._stores = stores
+        self._behind = behind
+        self._usage = usage
+        self._models = models
+        self._dependencies = dependencies
+        self._trainings = trainings
+        self._cache_ttl_s = settings.cache_ttl_s
+        self._prepared = False
+        reaper = Reaper(stores.jobs, stores.dispatcher, interval_s=settings.reap_every_s)
+        self._parts: list[Repeating | ClientWatch | DependencyWatch | UsageRecorder | TrainingService | Reaper] = [
+            Repeating(self._prepare, every_s=PREPARE_EVERY_S, name="prepare"),
+            clients,
+            dependencies,
+            usage,
+            trainings,
+            reaper,
+            Repeating(self._sweep, every_s=SWEEP_EVERY_S, name="cached-answers-sweep"),
+        ]
+        self.stop = StopOnce(self._stop)
+        """Not ready from now on; trainings go on without the gateway."""
+
+    def start(self) -> None:
+        """Starts everything; nothing is waited for."""
+        for part in self._parts:
+            part.start()
+
+    def readiness(self) -> Readiness:
+        """Ready once the database has its indexes; the details say how each dependency was seen last."""
+        state = "defunct" if self.stop.begun else "ready" if self._prepared else "starting"
+        return Readiness(state, {"dependencies": {name: _told(seen) for name, seen in self._dependencies.seen.items()}})
+
+    def add_metrics(self, metrics: ServiceMetrics) -> None:
+        """What is read when Prometheus asks."""
+        metrics.watch("usage_records_waiting", "Usage records not written yet.", lambda: self._usage.waiting)
+        metrics.watch("usage_records_dropped", "Usage records lost since the start.", lambda: self._usage.dropped)
+
+    def _stop(self) -> None:
+        # Side by side: each may be in a call to something that is away.
+        with ThreadPoolExecutor(len(self._parts)) as pool:
+            for part in self._parts:
+                pool.submit(part.stop)
+        self._models.close()
+        self._behind.close()
+        self._stores.close()
+
+    def _prepare(self) -> None:
+        if not self._prepared:
+            self._stores.make_indexes()
+            self._usage.make_indexes()
+            self._trainings.make_indexes()
+            self._prepared = True
+
+    def _sweep(self) -> None:
+        sweep_response_objects(self._stores.cached_answers, older_than_s=self._cache_ttl_s)
+
+
+def _told(seen: object) -> object:
+    """What anybody may know: of a service's addresses how many are in which state, but not which they are."""
+    return dict(Counter(look["state"] for look in seen)) if isinstance(seen, list) else seen

@@ -1,0 +1,1 @@
+"""Who is asking: tenants, their keys, the routes that make them."""

@@ -1,0 +1,123 @@
+"""``/v1/keys``: an admin makes keys; a tenant sees, renews and revokes its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from flask_openapi import APIBlueprint, Tag
+from flask_openapi.types import ResponseDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from enlight.main_api.keys.authentication import Authenticator, current_caller, require_admin
+from enlight.main_api.keys.key_format import GivenKey
+from enlight.main_api.keys.key_store import KeyRecord, KeyStore
+from enlight.main_api.keys.tenants import Scope, TenantName
+from enlight.servicekit.schemas import ErrorBody, StrictModel
+
+_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 401, 403, 404, 415, 422, 503)}
+_KEYS = Tag(name="keys", description="Who may ask.")
+
+
+class KeyBody(StrictModel):
+    """``POST /v1/keys``."""
+
+    tenant: TenantName
+    scope: Scope = "user"
+    name: Annotated[str, StringConstraints(max_length=100)] = Field("", description="What it is used for.")
+
+
+class KeyView(BaseModel):
+    """A key without its secret."""
+
+    id: str
+    tenant: str
+    scope: Scope
+    name: str
+    created_at: str
+    revoked_at: str | None
+
+
+class NewKeyView(KeyView):
+    """A key with its secret, which is shown this once."""
+
+    key: str = Field(description="What a client sends; kept nowhere.")
+
+
+class KeyList(BaseModel):
+    """Keys, newest first."""
+
+    keys: list[KeyView]
+
+
+class KeyPath(BaseModel):
+    """Path of one key."""
+
+    key_id: Annotated[str, StringConstraints(max_length=64)]
+
+
+class KeyListQuery(BaseModel):
+    """Query of the list of keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant: TenantName | None = Field(None, description="An admin's choice; omitted: all tenants.")
+
+
+def key_routes(store: KeyStore, authenticator: Authenticator | None) -> APIBlueprint:
+    """The routes; ``authenticator`` is told what changed, None: no keys are asked for."""
+    routes = APIBlueprint("keys", __name__, abp_tags=[_KEYS], abp_responses=_ERRORS)
+
+    def forget(key_id: str) -> None:
+        if authenticator is not None:
+            authenticator.forget(key_id)
+
+    @routes.post("/v1/keys", summary="Make a key", responses={"201": NewKeyView})
+    def create_key(body: KeyBody) -> tuple[dict[str, Any], int]:
+        """Makes a key for any tenant; the tenant begins to exist with it. Needs the scope `admin`."""
+        require_admin()
+        record, key = store.create(body.tenant, body.scope, body.name)
+        return _new_view(record, key), 201
+
+    @routes.get("/v1/keys", summary="List keys", responses={"200": KeyList})
+    def list_keys(query: KeyListQuery) -> dict[str, Any]:
+        """The keys of the caller's tenant, without secrets; an admin sees those of all tenants, or of one."""
+        caller = current_caller()
+        tenant = query.tenant if caller.scope == "admin" else caller.tenant
+        return {"keys": [_view(record) for record in store.list(tenant)]}
+
+    @routes.post("/v1/keys/<key_id>/rotate", summary="Renew a key", responses={"200": NewKeyView})
+    def rotate_key(path: KeyPath) -> dict[str, Any]:
+        """Gives the key a new secret. The old one ends: here at once, in other gateways within 5 seconds."""
+        record, key = store.rotate(path.key_id, **_reach())
+        forget(record.id)
+        return _new_view(record, key)
+
+    @routes.delete("/v1/keys/<key_id>", summary="Revoke a key", responses={"200": KeyView})
+    def revoke_key(path: KeyPath) -> dict[str, Any]:
+        """Ends the key for good: here at once, in other gateways within 5 seconds."""
+        record = store.revoke(path.key_id, **_reach())
+        forget(record.id)
+        return _view(record)
+
+    return routes
+
+
+def _reach() -> dict[str, Any]:
+    """Which keys the caller may change: an admin all, a user those of its tenant that are no more than its own."""
+    caller = current_caller()
+    return {} if caller.scope == "admin" else {"tenant": caller.tenant, "scope": "user"}
+
+
+def _view(record: KeyRecord) -> dict[str, Any]:
+    return KeyView(
+        id=record.id,
+        tenant=record.tenant,
+        scope=record.scope,
+        name=record.name,
+        created_at=record.created_at.isoformat(),
+        revoked_at=None if record.revoked_at is None else record.revoked_at.isoformat(),
+    ).model_dump()
+
+
+def _new_view(record: KeyRecord, key: GivenKey) -> dict[str, Any]:
+    return {**_view(record), "key": key.text}

@@ -1,0 +1,1 @@
+"""How much one caller, and all together, may have at once."""

@@ -1,0 +1,42 @@
+"""A tenant's limits, asked before the body is read: requests in a minute, GPU seconds in an hour."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, g, request
+
+from enlight.main_api.keys.authentication import current_caller
+from enlight.main_api.keys.tenants import Caller
+from enlight.main_api.limits.rate_limits import RateLimit, RateLimiter
+from enlight.main_api.usage import usage_notes
+
+REQUESTS, GPU_SECONDS = "requests", "gpu_seconds"
+GPU_RULES = frozenset(
+    {"/inference", "/v1/generations", "/upsampler", "/realesrgan", "/v1/upscale", "/v1/upscale/realesrgan"}
+)
+"""Routes that are refused while the tenant has no GPU seconds left."""
+
+
+def tenant_limits(*, requests_per_minute: int, gpu_seconds_per_hour: int) -> dict[str, RateLimit]:
+    """The limits that are set; 0: none."""
+    limits = {REQUESTS: RateLimit(requests_per_minute, 60), GPU_SECONDS: RateLimit(gpu_seconds_per_hour, 3600)}
+    return {what: limit for what, limit in limits.items() if limit.amount > 0}
+
+
+def install(app: Flask, limiter: RateLimiter) -> None:
+    """Limits every route that needs a key; to be called after authentication and usage were installed."""
+
+    @app.before_request
+    def take() -> None:
+        if "caller" not in g:
+            return
+        tenant = current_caller().tenant
+        limiter.take(tenant, REQUESTS)
+        if request.url_rule is not None and request.url_rule.rule in GPU_RULES:
+            limiter.take(tenant, GPU_SECONDS, 0)
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        caller: Caller | None = g.get("caller")
+        if caller is not None and (gpu_seconds := usage_notes().gpu_seconds) > 0:
+            limiter.record(caller.tenant, GPU_SECONDS, gpu_seconds)
+        return response

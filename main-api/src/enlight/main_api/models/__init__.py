@@ -1,0 +1,1 @@
+"""A tenant's models: names, lists, removal, export and import."""

@@ -1,0 +1,79 @@
+"""What a training has in the jobs' bucket: its photos, until it ends, and the checkpoints of its worker.
+
+::
+
+    <job_id>/photos/<nn>                 the files as they were uploaded
+    <job_id>/checkpoints/<step>/<file>   written by the worker
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+
+from enlight.servicekit.errors import Conflict, ServiceError
+from enlight.servicekit.object_store import SMALL_OBJECT_BYTES, ObjectStore
+
+_log = logging.getLogger(__name__)
+
+
+class TrainingObjects:
+    """The objects of trainings in the jobs' bucket."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def put_photos(self, job_id: str, photos: Sequence[bytes]) -> list[str]:
+        """Uploads the photos of a new training and gives their keys, in order.
+
+        Raises:
+            StorageUnavailable: not all are there; what was uploaded is removed as far as the store lets us.
+        """
+        keys = [f"{job_id}/photos/{index:02d}" for index in range(len(photos))]
+        try:
+            for key, photo in zip(keys, photos, strict=True):
+                self._put(key, photo)
+        except ServiceError:
+            self.try_to_remove(job_id)
+            raise
+        return keys
+
+    def remove(self, job_id: str) -> None:
+        """Removes all that the training has here.
+
+        Raises:
+            StorageUnavailable: something may be left.
+        """
+        for info in list(self._store.list(f"{job_id}/")):
+            self._store.delete(info.key)
+
+    def try_to_remove(self, job_id: str) -> None:
+        """Removes what it can; the sweep comes for the rest."""
+        try:
+            self.remove(job_id)
+        except ServiceError as error:
+            _log.warning("objects of training %s are left to the sweep: %s", job_id, error.message)
+
+    def untouched(self, older_than_s: float) -> Iterator[str]:
+        """Ids of the trainings none of whose objects was written within the last ``older_than_s``."""
+        limit_s = time.time() - older_than_s
+        for job_id, infos in groupby(self._store.list(), key=lambda info: info.key.partition("/")[0]):
+            if max(info.updated_s for info in infos) < limit_s:
+                yield job_id
+
+    def _put(self, key: str, photo: bytes) -> None:
+        # With a condition a failed call is tried again. Nobody else writes below a new job's id, so that what is
+        # there already is what an earlier try of ours wrote before its answer was lost.
+        with suppress(Conflict):
+            if len(photo) <= SMALL_OBJECT_BYTES:
+                self._store.put_bytes(key, photo, if_absent=True)
+                return
+            with tempfile.NamedTemporaryFile(prefix="enlight-photo-") as file:
+                file.write(photo)
+                file.flush()
+                self._store.put_file(key, Path(file.name), if_absent=True)

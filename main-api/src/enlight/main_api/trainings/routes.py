@@ -1,0 +1,81 @@
+"""The training routes: the seed's, and ``/v1``'s. Views only translate; the work is in the modules they call."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from flask import Response, request
+from flask_openapi import APIBlueprint, Tag
+from flask_openapi.types import ResponseDict
+
+from enlight.dreambooth_api.schemas import TrainAnswer, TrainBody, TrainingBody, TrainingPath, TrainingView
+from enlight.main_api.keys.authentication import current_caller
+from enlight.main_api.trainings.service import TrainingService
+from enlight.main_api.trainings.start_training import StartHeaders
+from enlight.main_api.trainings.views import TrainingPage, TrainingPageQuery
+from enlight.main_api.webhooks.webhooks import WebhookSecretView
+from enlight.servicekit.http import client_gone
+from enlight.servicekit.schemas import ErrorBody
+
+_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 401, 404, 409, 413, 415, 422, 429, 503)}
+_TRAINING = Tag(name="training", description="Photos in, a model of the subject in the bucket.")
+
+
+def training_routes(trainings: TrainingService) -> APIBlueprint:
+    """``/train``, ``/v1/trainings`` and ``/v1/webhook-secret``."""
+    routes = APIBlueprint("training", __name__, abp_tags=[_TRAINING], abp_responses=_ERRORS)
+
+    @routes.post("/train", summary="Train and wait for the end", responses={"200": TrainAnswer})
+    def train(header: StartHeaders, body: TrainBody) -> dict[str, Any]:
+        """Teaches a model the subject of the photos and answers when it is in the bucket. The training goes on when
+        its client leaves; the same body sent again joins it."""
+        options = trainings.options(header, body)
+        checked = trainings.checker.from_train_body(body)
+        job = trainings.train(current_caller().tenant, checked, options, partial(client_gone, request.environ))
+        warnings = [warning["message"] for warning in job.warnings]
+        return TrainAnswer(model_id=job.model_name, warnings=warnings or None).model_dump(exclude_none=True)
+
+    @routes.post("/v1/trainings", summary="Start a training", responses={"202": TrainingView})
+    def start_training(header: StartHeaders, body: TrainingBody) -> tuple[dict[str, Any], int, dict[str, str]]:
+        """Accepts a training and answers at once. It goes on without its client, and over the death of any
+        machine."""
+        options = trainings.options(header, body)
+        checked = trainings.checker.from_training_body(body)
+        job = trainings.start_training(current_caller().tenant, checked, options)
+        return trainings.view(job), 202, {"Location": f"/v1/trainings/{job.id}"}
+
+    @routes.get("/v1/trainings", summary="List trainings", responses={"200": TrainingPage})
+    def list_trainings(query: TrainingPageQuery) -> dict[str, Any]:
+        """The trainings of both routes, newest first."""
+        return trainings.page(current_caller().tenant, query)
+
+    @routes.get("/v1/trainings/<training_id>", summary="Show a training", responses={"200": TrainingView})
+    def show_training(path: TrainingPath) -> dict[str, Any]:
+        """State, step, loss, rate and remaining seconds."""
+        return trainings.view(trainings.get(current_caller().tenant, path.training_id))
+
+    @routes.get("/v1/trainings/<training_id>/events", summary="Follow a training")
+    def follow_training(path: TrainingPath) -> Response:
+        """Server-sent events `state` and `progress` until the training ends; resumable by Last-Event-ID."""
+        job = trainings.get(current_caller().tenant, path.training_id)
+        stream = trainings.events.open(job, request.headers.get("Last-Event-ID"))
+        return Response(stream, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    @routes.post("/v1/trainings/<training_id>/cancel", summary="Cancel a training", responses={"202": TrainingView})
+    def cancel_training(path: TrainingPath) -> tuple[dict[str, Any], int]:
+        """Ends the training within one step; nothing is published."""
+        return trainings.view(trainings.cancel(current_caller().tenant, path.training_id)), 202
+
+    @routes.delete("/v1/trainings/<training_id>", summary="Forget a training", responses={"204": None})
+    def delete_training(path: TrainingPath) -> tuple[str, int]:
+        """Removes an ended training's record, and a webhook that was not delivered yet. The model stays."""
+        trainings.delete(current_caller().tenant, path.training_id)
+        return "", 204
+
+    @routes.get("/v1/webhook-secret", summary="Show the webhooks' secret", responses={"200": WebhookSecretView})
+    def show_webhook_secret() -> dict[str, Any]:
+        """What the signatures of this tenant's webhooks are checked with."""
+        return WebhookSecretView(secret=trainings.secrets.secret_of(current_caller().tenant)).model_dump()
+
+    return routes

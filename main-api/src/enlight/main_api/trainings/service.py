@@ -1,0 +1,173 @@
+"""What stands behind the training routes: started and stopped together, and the few acts that need several parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel
+from pymongo.database import Database
+
+from enlight.dreambooth_api.bases import BaseCatalogue
+from enlight.dreambooth_api.training_requests import CheckedTraining, TrainingChecker
+from enlight.jobkit.dispatcher import Dispatcher
+from enlight.jobkit.job_store import JobStore
+from enlight.jobkit.jobs import Job
+from enlight.main_api.background import Repeating
+from enlight.main_api.models.names import ModelNames
+from enlight.main_api.settings import Settings
+from enlight.main_api.trainings.events import TrainingEvents
+from enlight.main_api.trainings.leftovers import SWEEP_EVERY_S, sweep
+from enlight.main_api.trainings.objects import TrainingObjects
+from enlight.main_api.trainings.start_training import StartHeaders, StartOptions, TrainingStarter, start_options
+from enlight.main_api.trainings.views import TrainingPageQuery, training_error, training_view
+from enlight.main_api.trainings.waiters import TrainingWaiters
+from enlight.main_api.trainings.watch import JobWatcher
+from enlight.main_api.webhooks.deliveries import WebhookDeliveries
+from enlight.main_api.webhooks.post import WebhookPoster
+from enlight.main_api.webhooks.sender import WebhookSender
+from enlight.main_api.webhooks.webhooks import WebhookSecrets
+from enlight.servicekit.errors import Conflict
+from enlight.servicekit.object_store import ObjectStore
+
+_WEBHOOK_LEASE_MARGIN_S = 60.0
+"""For the name server and the database, beside the post itself."""
+
+
+class TrainingService:
+    """The trainings of the gateway.
+
+    Args:
+        settings: Bounds and times.
+        database: For the webhooks' collections.
+        store: The jobs.
+        objects: The jobs' bucket.
+        names: The tenants' names of models.
+        dispatcher: Tells the workers.
+        catalogue: The base models that a training may name; their weights need not be here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database[dict[str, Any]],
+        store: JobStore,
+        objects: ObjectStore,
+        names: ModelNames,
+        dispatcher: Dispatcher,
+        catalogue: BaseCatalogue,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._objects = TrainingObjects(objects)
+        self._deliveries = WebhookDeliveries(
+            database,
+            lease_s=settings.webhook_timeout_s + _WEBHOOK_LEASE_MARGIN_S,
+            max_attempts=settings.webhook_attempts,
+        )
+        self.secrets = WebhookSecrets(database)
+        self.checker = TrainingChecker(settings, catalogue, require_weights=False)
+        self._starter = TrainingStarter(
+            store,
+            self._objects,
+            names,
+            dispatcher,
+            self._deliveries,
+            max_of_tenant=settings.max_queued_trainings,
+            max_queued=settings.max_all_queued_trainings,
+        )
+        self.watcher = JobWatcher(store.find_many, poll_s=settings.event_poll_s)
+        self.events = TrainingEvents(self.watcher, settings.max_event_streams)
+        self._waiters = TrainingWaiters(self.watcher, settings.max_training_waiters)
+        self._sender = WebhookSender(
+            self._deliveries,
+            self.secrets,
+            WebhookPoster(timeout_s=settings.webhook_timeout_s, allow_private=settings.webhook_private_addresses),
+            store.find_many,
+            allow_private=settings.webhook_private_addresses,
+        )
+        self._sweeper = Repeating(partial(sweep, self._objects, store), every_s=SWEEP_EVERY_S, name="training-sweep")
+
+    def make_indexes(self) -> None:
+        """Makes the indexes of the webhooks' collections. Raises: DatabaseUnavailable."""
+        self._deliveries.make_indexes()
+
+    def start(self) -> None:
+        """Begins to watch trainings, to deliver webhooks and to tidy up."""
+        for part in (self.watcher, self._sender, self._sweeper):
+            part.start()
+
+    def stop(self) -> None:
+        """Ends streams and waiting clients, whose trainings go on."""
+        for part in (self.watcher, self._sender, self._sweeper):
+            part.stop()
+
+    def options(self, headers: StartHeaders, body: BaseModel) -> StartOptions:
+        """What a request says beside its body. Raises: InvalidField naming the header."""
+        return start_options(headers, body, private_webhooks=self._settings.webhook_private_addresses)
+
+    def start_training(self, tenant: str, checked: CheckedTraining, options: StartOptions) -> Job:
+        """The job of this request; see `TrainingStarter.start`."""
+        return self._starter.start(tenant, checked, options)
+
+    def train(self, tenant: str, checked: CheckedTraining, options: StartOptions, gone: Callable[[], bool]) -> Job:
+        """The job of this request once it has succeeded.
+
+        Raises:
+            ServiceError: as `TrainingStarter.start` and `TrainingWaiters`, or why the training ended without a model.
+        """
+        with self._waiters.place():
+            job = self._waiters.wait(self._starter.join_or_start(tenant, checked, options), gone)
+        if job.state != "succeeded":
+            raise training_error(job)
+        return job
+
+    def get(self, tenant: str, job_id: str) -> Job:
+        """The tenant's training. Raises: NotFound, for another tenant's too."""
+        return self._store.get(tenant, job_id)
+
+    def view(self, job: Job) -> dict[str, Any]:
+        """``job`` as a caller sees it."""
+        return training_view(job, self._store.position(job) if job.state == "queued" else None)
+
+    def page(self, tenant: str, query: TrainingPageQuery) -> dict[str, Any]:
+        """A page of the tenant's trainings, newest first."""
+        jobs = self._store.list(
+            tenant, state=query.state, model_name=query.model_id, limit=query.limit + 1, before=query.before
+        )
+        shown = jobs[: query.limit]
+        return {
+            "trainings": [self.view(job) for job in shown],
+            "next": shown[-1].id if len(jobs) > len(shown) else None,
+        }
+
+    def cancel(self, tenant: str, job_id: str) -> Job:
+        """Asks for the end of a training. Cancelling twice is no error.
+
+        Raises:
+            NotFound: the tenant has no such training.
+            Conflict: it has succeeded or failed already.
+        """
+        job = self._store.request_cancel(tenant, job_id)
+        if job.state in ("succeeded", "failed"):
+            raise Conflict(f"The training has ended: {job.state}.", details={"state": job.state})
+        if job.state == "cancelled":  # no worker had it, so nobody else removes its photos
+            self._objects.try_to_remove(job.id)
+        return job
+
+    def delete(self, tenant: str, job_id: str) -> None:
+        """Removes an ended training's record, whatever it still has in the jobs' bucket, and its webhook.
+
+        Raises:
+            NotFound: the tenant has no such training.
+            Conflict: it has not ended.
+            StorageUnavailable: the record is still there; a repetition goes on.
+        """
+        job = self._store.get(tenant, job_id)
+        if not job.ended:
+            raise Conflict("The training has not ended; cancel it first.", details={"state": job.state})
+        self._objects.remove(job_id)
+        self._deliveries.forget(job_id)
+        self._store.delete(tenant, job_id)

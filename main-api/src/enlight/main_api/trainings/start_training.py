@@ -1,0 +1,216 @@
+"""From a checked request to a job that a worker may take: photos first, the record next, the queue last.
+
+The record is what makes a training: before it is written nothing was promised, afterwards nothing can be forgotten.
+A process that dies in between leaves photos without a record, which the sweep removes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from enlight.dreambooth_api.training_jobs import new_job_id
+from enlight.dreambooth_api.training_requests import CheckedTraining
+from enlight.jobkit.dispatcher import Dispatcher
+from enlight.jobkit.job_store import JobStore
+from enlight.jobkit.jobs import Job, NewJob
+from enlight.main_api.models.names import ModelNames
+from enlight.main_api.trainings.objects import TrainingObjects
+from enlight.main_api.webhooks.addresses import parse_webhook_url
+from enlight.main_api.webhooks.deliveries import WebhookDeliveries
+from enlight.servicekit.errors import DatabaseUnavailable, QueueFull, QuotaExceeded, ServiceError
+
+_log = logging.getLogger(__name__)
+
+WEBHOOK_URL = "X-Webhook-URL"
+
+
+class StartHeaders(BaseModel):
+    """Headers of a request for a training."""
+
+    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] | None = Field(
+        None,
+        alias="Idempotency-Key",
+        description="1 to 255 visible ASCII characters. With the same key and body a repeated request gives the "
+        "training that the first one started; with another body 422.",
+    )
+    webhook_url: str | None = Field(
+        None,
+        alias=WEBHOOK_URL,
+        description="Where the training's end is posted to, signed (`GET /v1/webhook-secret`): http or https, a "
+        "public address.",
+    )
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """What a request says beside its checked body."""
+
+    body_digest: str
+    """SHA-256 of the body and the webhook's URL: what a repeated idempotency key is compared by."""
+    idempotency_key: str | None = None
+    webhook_url: str | None = None
+
+
+def start_options(headers: StartHeaders, body: BaseModel, *, private_webhooks: bool) -> StartOptions:
+    """The options of a request.
+
+    Raises:
+        InvalidField: webhooks do not go to this URL.
+    """
+    if headers.webhook_url is not None:
+        parse_webhook_url(headers.webhook_url, field=WEBHOOK_URL, allow_private=private_webhooks)
+    return StartOptions(_digest(body, headers.webhook_url), headers.idempotency_key, headers.webhook_url)
+
+
+class TrainingStarter:
+    """Starts trainings, as many as may wait.
+
+    Args:
+        store: The jobs.
+        objects: Where photos are kept for the worker.
+        names: Gives a tenant's model its id in the bucket.
+        dispatcher: Tells the workers.
+        webhooks: Where the wish for a webhook is noted.
+        max_of_tenant: Trainings of one tenant that may wait and run.
+        max_queued: Trainings of all tenants that may wait.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        objects: TrainingObjects,
+        names: ModelNames,
+        dispatcher: Dispatcher,
+        webhooks: WebhookDeliveries,
+        *,
+        max_of_tenant: int,
+        max_queued: int,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._names = names
+        self._dispatcher = dispatcher
+        self._webhooks = webhooks
+        self._max_of_tenant = max_of_tenant
+        self._max_queued = max_queued
+        self._room = threading.Lock()
+        """From counting to creating, so that the requests of this process cannot all take the last place."""
+
+    def start(self, tenant: str, checked: CheckedTraining, options: StartOptions) -> Job:
+        """The job of this request: a new one, or the one that its idempotency key made earlier.
+
+        Raises:
+            InvalidField: the idempotency key was used with another body.
+            QuotaExceeded: the tenant has as many trainings as it may have.
+            QueueFull: as many trainings wait as may wait.
+            StorageUnavailable, DatabaseUnavailable: nothing was started, or (rarely, without an answer of the
+                database) it cannot be told; a repetition with the same idempotency key is safe.
+        """
+        earlier = self._earlier_or_room(tenant, options)  # before the photos travel
+        if earlier is not None:
+            return earlier
+        job_id = new_job_id()
+        photo_keys = self._objects.put_photos(job_id, checked.photos)
+        try:
+            job, made = self._create(tenant, job_id, checked, photo_keys, options)
+        except DatabaseUnavailable:
+            raise  # the record may be there: the photos stay until the sweep can ask
+        except ServiceError:
+            self._objects.try_to_remove(job_id)
+            raise
+        if not made:  # another request with this idempotency key was faster
+            self._objects.try_to_remove(job_id)
+            self._webhooks.forget(job_id)
+            return job
+        _log.info("training %s of model %s accepted", job.id, job.model_id)
+        self._dispatcher.dispatch(job.id)  # the reaper repeats it, should the queue be away
+        return job
+
+    def join_or_start(self, tenant: str, checked: CheckedTraining, options: StartOptions) -> Job:
+        """As `start`; a training of the same body that has not ended is joined."""
+        for state in ("running", "queued"):
+            for job in self._store.list(tenant, state=state, model_name=checked.request.model_id):
+                if job.body_digest == options.body_digest and not job.cancel_requested:
+                    return job
+        return self.start(tenant, checked, options)
+
+    def _earlier(self, tenant: str, options: StartOptions) -> Job | None:
+        if options.idempotency_key is None:
+            return None
+        return self._store.find_earlier(tenant, options.idempotency_key, options.body_digest)
+
+    def _earlier_or_room(self, tenant: str, options: StartOptions) -> Job | None:
+        earlier = self._earlier(tenant, options)
+        if earlier is None:
+            try:
+                self._require_room(tenant)
+            except (QuotaExceeded, QueueFull):
+                # A request beside this one may have taken the last place since, with the same key.
+                earlier = self._earlier(tenant, options)
+                if earlier is None:
+                    raise
+        return earlier
+
+    def _create(
+        self, tenant: str, job_id: str, checked: CheckedTraining, photo_keys: list[str], options: StartOptions
+    ) -> tuple[Job, bool]:
+        request = dataclasses.asdict(checked.request)
+        del request["photos"]
+        with self._room:
+            earlier = self._earlier_or_room(tenant, options)
+            if earlier is not None:
+                return earlier, False
+            name = checked.request.model_id
+            bucket_id = self._names.reserve(tenant, name)
+            if options.webhook_url is not None:
+                self._webhooks.expect(job_id, tenant, options.webhook_url)
+            job, made = self._store.create(
+                NewJob(
+                    id=job_id,
+                    tenant=tenant,
+                    model_name=name,
+                    model_id=bucket_id,
+                    request={**request, "model_id": bucket_id},
+                    photo_keys=photo_keys,
+                    warnings=[dataclasses.asdict(warning) for warning in checked.warnings],
+                    idempotency_key=options.idempotency_key,
+                    body_digest=options.body_digest,
+                    webhook_url=options.webhook_url,
+                )
+            )
+        return job, made
+
+    def _require_room(self, tenant: str) -> None:
+        unfinished = self._store.count("queued", tenant=tenant) + self._store.count("running", tenant=tenant)
+        if unfinished >= self._max_of_tenant:
+            raise QuotaExceeded(
+                f"{unfinished} trainings of yours wait or run; no more are taken until one has ended.",
+                retry_after_s=60,
+            )
+        queued = self._store.count("queued")
+        if queued >= self._max_queued:
+            raise QueueFull(f"{queued} trainings wait; no more are taken now.", retry_after_s=60)
+
+
+def _digest(body: BaseModel, webhook_url: str | None) -> str:
+    # Long texts (photos) go in by their own digest: no second copy of a large body is made.
+    described = json.dumps([_described(body.model_dump()), webhook_url], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _described(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _described(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_described(item) for item in value]
+    if isinstance(value, str):
+        return hashlib.sha256(value.encode()).hexdigest()
+    return value

@@ -1,0 +1,100 @@
+"""Trainings as a caller sees them: in the shapes of dreambooth-api, under the tenant's own names."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from enlight.dreambooth_api.schemas import ModelId, TrainingListQuery, TrainingView
+from enlight.jobkit.jobs import Job
+from enlight.servicekit.errors import JobCancelled, JobFailed, ServiceError, WireError, error_classes, error_from_wire
+
+_NOT_PARAMETERS = ("model_id", "base_name", "preset", "photos")
+_UNFORESEEN_REASON: dict[str, Any] = {
+    "code": "job_failed",
+    "message": "The training ended without a model.",
+    "details": {},
+}
+
+
+class TrainingPageQuery(TrainingListQuery):
+    """Query of the list of trainings, which is read page by page."""
+
+    model_id: ModelId | None = Field(None, description="Only the trainings of this model.")
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    before: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        None, description="Id of a training: only earlier ones. The last page's `next`."
+    )
+
+
+class TrainingPage(BaseModel):
+    """Trainings, newest first."""
+
+    trainings: list[TrainingView]
+    next: str | None = Field(description="What to send as `before` for the next page; null: this is the last one.")
+
+
+def training_view(job: Job, position: int | None) -> dict[str, Any]:
+    """``job`` in the form of `TrainingView`; ``position``: trainings before it in the queue."""
+    reason = _reason(job)
+    parameters = {name: value for name, value in job.request.items() if name not in _NOT_PARAMETERS}
+    return {
+        "id": job.id,
+        "state": job.state,
+        "model_id": job.model_name,
+        "model_version": model_version(job),
+        "base_model": job.request["base_name"],
+        "preset": job.request.get("preset"),
+        "created_at": _iso(job.created_at),
+        "started_at": _iso(job.started_at),
+        "finished_at": _iso(job.finished_at),
+        "attempt": job.attempt,
+        "position": position,
+        "progress": job.progress,
+        "error": reason,
+        "warnings": list(job.warnings),
+        "parameters": {**parameters, "num_photos": len(job.photo_keys)},
+    }
+
+
+def model_version(job: Job) -> str | None:
+    """The version that the training made; None before its end."""
+    return job.committed_version if job.state == "succeeded" else None
+
+
+def state_event(job: Job) -> dict[str, Any]:
+    """What the event `state` tells of ``job``."""
+    told: dict[str, Any] = {"state": job.state}
+    if job.state == "running":
+        told["attempt"] = job.attempt
+    elif job.state == "succeeded":
+        told |= {"model_id": job.model_name, "model_version": model_version(job)}
+    elif job.state == "failed":
+        reason = _reason(job) or _UNFORESEEN_REASON
+        told["error"] = {"code": reason["code"], "message": reason["message"]}
+    return told
+
+
+def training_error(job: Job) -> ServiceError:
+    """The error with which a client that waited for this failed or cancelled ``job`` is answered."""
+    if job.state == "cancelled":
+        return JobCancelled("The training was cancelled.", details={"training_id": job.id})
+    reason = _reason(job) or _UNFORESEEN_REASON
+    details = {**reason["details"], "training_id": job.id}
+    if reason["code"] not in {known.code for known in error_classes()}:  # a worker that was lost, for one
+        return JobFailed(reason["message"], details={**details, "reason": reason["code"]})
+    return error_from_wire(WireError(reason["code"], reason["message"], details))
+
+
+def _reason(job: Job) -> dict[str, Any] | None:
+    if job.reason is None:
+        return None
+    # The worker knows the model by its id in the bucket, which the caller never saw.
+    message = job.reason["message"].replace(job.model_id, job.model_name)
+    return {"code": job.reason["code"], "message": message, "details": dict(job.reason.get("details") or {})}
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="milliseconds") if moment else None

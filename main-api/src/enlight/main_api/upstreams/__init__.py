@@ -1,0 +1,1 @@
+"""The services behind, and the requests that are handed on to them."""

@@ -1,0 +1,139 @@
+"""From a request to the service that answers it, and back: what is received, sent on, kept and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+from flask import Request, Response, request
+
+from enlight.main_api.cache.kept_answers import Found, KeptAnswers, Question
+from enlight.main_api.keys.authentication import current_caller
+from enlight.main_api.limits.admission import ByteBudget, Places
+from enlight.main_api.upstreams.answers import Promise, UpstreamAnswer
+from enlight.main_api.upstreams.received_bodies import ReceivedBody, receive_body
+from enlight.main_api.upstreams.upstream import Upstream, UpstreamRequest
+from enlight.main_api.usage import usage_notes
+from enlight.servicekit.http import client_gone
+from enlight.servicekit.logs import current_request_id
+
+RUN_SECONDS = "X-Run-Seconds"
+_SENT_ON = ("Content-Type", "Accept", "traceparent", "tracestate")
+"""The request's headers that a service behind gets. No other: no key, no cookie, nothing about the connection."""
+
+
+class Forwarder:
+    """Sends requests on to the services behind.
+
+    Args:
+        places: Requests under way at once.
+        budget: Memory for bodies and answers.
+        kept: Answers that need not be computed again; None: all are computed.
+        code_version: The version of a service by its name, empty while it is not known.
+    """
+
+    def __init__(
+        self, *, places: Places, budget: ByteBudget, kept: KeptAnswers | None, code_version: Callable[[str], str]
+    ) -> None:
+        self._places = places
+        self._budget = budget
+        self._kept = kept
+        self._code_version = code_version
+
+    def send_on(self, upstream: Upstream, path: str, promise: Promise, *, keep: bool = True) -> Response:
+        """The current request as it is, to ``path`` of a service. Nothing of its body is parsed.
+
+        Args:
+            upstream: Who answers.
+            path: Without the query.
+            promise: What a good answer is.
+            keep: Whether the same request always has the same answer.
+
+        Raises: as `Upstream.ask` and `receive_body`.
+        """
+        gone = partial(client_gone, request.environ)
+        with ExitStack() as held:
+            share = held.enter_context(self._budget.share())
+            with self._places.place():
+                body = receive_body(request, share) if request.method == "POST" else None
+                asked = UpstreamRequest(
+                    "POST" if body else "GET",  # of a HEAD the server drops the body
+                    _with_query(path),
+                    promise,
+                    upstream_headers(request),
+                    body.data if body else None,
+                )
+                ask = partial(upstream.ask, asked, client_gone=gone, take_bytes=share.take)
+                if keep and self._kept is not None and body is not None:
+                    found = self._kept.find(self._question(body, upstream.name), ask, gone)
+                    if not found.computed:
+                        share.take(len(found.answer.body))
+                else:
+                    found = Found(ask(), computed=True, keep=lambda: None)
+            response = answer_response(found.answer, computed=found.computed)
+            # The memory is in use until the last byte is on its way.
+            response.call_on_close(held.pop_all().close)
+        if keep:
+            response.headers["X-Cache"] = "miss" if found.computed else "hit"
+        if found.computed:
+            response.call_on_close(found.keep)
+        return response
+
+    def ask(
+        self, upstream: Upstream, path: str, *, body: bytes, model_id: str | None
+    ) -> tuple[UpstreamAnswer, ExitStack]:
+        """A service's answer to a JSON body, in JSON; whoever gets it closes the stack when it is sent.
+
+        ``model_id``: requests with the same one go to the same address, which has that model at hand.
+        """
+        gone = partial(client_gone, request.environ)
+        with ExitStack() as held:
+            share = held.enter_context(self._budget.share())
+            headers = {**upstream_headers(request), "Content-Type": "application/json"}
+            if model_id is not None:
+                headers["X-Model-Id"] = model_id
+            asked = UpstreamRequest("POST", path, "json", headers, body)
+            with self._places.place():
+                answer = upstream.ask(asked, client_gone=gone, take_bytes=share.take, affinity=model_id)
+            return answer, held.pop_all()
+
+    def _question(self, body: ReceivedBody, service: str) -> Question:
+        return Question(
+            tenant=current_caller().tenant,
+            route=request.path,
+            query=tuple(request.args.items(multi=True)),
+            content_type=body.content_type,
+            accept=request.headers.get("Accept", ""),
+            body_sha256=body.sha256,
+            code_version=self._code_version(service),
+        )
+
+
+def upstream_headers(request: Request) -> dict[str, str]:
+    """What a service behind is told of the request besides its body."""
+    headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
+    headers["X-Request-ID"] = current_request_id()
+    return headers
+
+
+def answer_response(answer: UpstreamAnswer, *, computed: bool = True) -> Response:
+    """The answer as the client gets it; the GPU time of a computed one is noted."""
+    if computed:
+        usage_notes().gpu_seconds += _seconds(answer.headers.get(RUN_SECONDS, ""))
+    response = Response(answer.body, status=answer.status, content_type=answer.content_type)
+    response.headers.extend(answer.headers.items())
+    return response
+
+
+def _with_query(path: str) -> str:
+    query = request.query_string.decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return 0.0
+    return seconds if 0 <= seconds < float("inf") else 0.0

@@ -1,0 +1,93 @@
+"""Pictures of a tenant's models: the tenant's name of a model goes in and comes back, the bucket's id stays behind."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from flask import Response
+from flask_openapi import APIBlueprint, Tag
+from flask_openapi.types import ResponseDict
+from pydantic import BaseModel
+
+from enlight.dreambooth_api.schemas import (
+    BaseModelList,
+    GenerationAnswer,
+    GenerationBody,
+    InferenceAnswer,
+    InferenceBody,
+    PhotosCheckAnswer,
+)
+from enlight.main_api.keys.authentication import current_caller
+from enlight.main_api.models.lookup import ModelLookup
+from enlight.main_api.upstreams.answers import UpstreamAnswer
+from enlight.main_api.upstreams.forwarding import Forwarder, answer_response
+from enlight.main_api.upstreams.upstream import Upstream
+from enlight.main_api.usage import usage_notes
+from enlight.servicekit.schemas import ErrorBody
+
+_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 401, 404, 413, 415, 422, 429, 502, 503, 504)}
+_INFERENCE = Tag(name="inference", description="Pictures of a subject from its model.")
+_PHOTOS: dict[str, Any] = {
+    "required": True,
+    "description": "`photos` (base64), and `base_model` and `resolution` as in a training.",
+    "content": {"application/json": {"schema": {"type": "object", "required": ["photos"]}}},
+}
+
+
+def inference_routes(dreambooth: Upstream, forwarder: Forwarder, models: ModelLookup) -> APIBlueprint:
+    """``/inference``, ``/v1/generations``, ``/v1/photos/check`` and ``/v1/base-models``."""
+    routes = APIBlueprint("inference", __name__, abp_tags=[_INFERENCE], abp_responses=_ERRORS)
+
+    def generated(path: str, body: InferenceBody | GenerationBody) -> Response:
+        name = body.model_id
+        usage_notes().model = name
+        if "/" in name:  # a base model's; no tenant's name holds a slash
+            answer, held = forwarder.ask(dreambooth, path, body=_json(body), model_id=None)
+            response = answer_response(answer)
+        else:
+            bucket_id = models.bucket_id(current_caller().tenant, name)
+            asked = _json(body.model_copy(update={"model_id": bucket_id}))
+            answer, held = forwarder.ask(dreambooth, path, body=asked, model_id=bucket_id)
+            response = answer_response(_renamed(answer, bucket_id, name))
+            if answer.status == 200:
+                response.call_on_close(partial(models.note_use, bucket_id))
+        response.call_on_close(held.close)
+        return response
+
+    @routes.post("/inference", summary="Generate pictures", responses={"200": InferenceAnswer})
+    def inference(body: InferenceBody) -> Response:
+        """Makes `num_image` pictures with the model `model_id`."""
+        return generated("/inference", body)
+
+    @routes.post("/v1/generations", summary="Generate pictures, in detail", responses={"200": GenerationAnswer})
+    def generate(body: GenerationBody) -> Response:
+        """Makes pictures with a trained model or a base model; says what really ran."""
+        return generated("/v1/generations", body)
+
+    @routes.post("/v1/photos/check", summary="Check photos", responses={"200": PhotosCheckAnswer}, request_body=_PHOTOS)
+    def check_photos() -> Response:
+        """Says what a training would warn of. Nothing is kept."""
+        return forwarder.send_on(dreambooth, "/v1/photos/check", "json", keep=False)
+
+    @routes.get("/v1/base-models", summary="List base models", responses={"200": BaseModelList})
+    def list_base_models() -> Response:
+        """The base models that may be used, their sizes and their training presets."""
+        return forwarder.send_on(dreambooth, "/v1/base-models", "json", keep=False)
+
+    return routes
+
+
+def _json(body: BaseModel) -> bytes:
+    return body.model_dump_json(exclude_unset=True).encode()
+
+
+def _renamed(answer: UpstreamAnswer, bucket_id: str, name: str) -> UpstreamAnswer:
+    """The answer with the tenant's name in the bucket id's place, wherever it stands.
+
+    An id has more random characters than could turn up in a picture's base64 by chance, and neither it nor a name
+    holds a character that JSON would write otherwise.
+    """
+    body = answer.body.replace(bucket_id.encode(), name.encode())
+    headers = {key: value.replace(bucket_id, name) for key, value in answer.headers.items()}
+    return UpstreamAnswer(answer.status, answer.content_type, headers, body)

@@ -1,0 +1,124 @@
+"""Delivers webhooks beside the requests: finds the trainings that ended, and tries what is due."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+
+from enlight.main_api.background import Repeating
+from enlight.main_api.trainings.watch import FindMany
+from enlight.main_api.webhooks.addresses import parse_webhook_url
+from enlight.main_api.webhooks.deliveries import Delivery, Expected, WebhookDeliveries
+from enlight.main_api.webhooks.post import PostFailedError, WebhookPoster
+from enlight.main_api.webhooks.webhooks import EVENT_ID_HEADER, SIGNATURE_HEADER, WebhookSecrets, event_body, sign
+from enlight.servicekit.errors import InvalidField
+
+_log = logging.getLogger(__name__)
+
+SENDERS = 4
+"""Deliveries tried at once by one gateway: a receiver that does not answer holds up a quarter of them."""
+POLL_S = 1.0
+NEVER_CREATED_S = 600.0
+"""A delivery whose job is not there after this long belongs to a request that failed on its way."""
+_JOBS_AT_ONCE = 200
+
+
+class WebhookSender:
+    """The threads that deliver webhooks.
+
+    Args:
+        deliveries: What is to be delivered.
+        secrets: What it is signed with.
+        poster: The way out.
+        find_many: The jobs with these ids, as far as there are any; `JobStore.find_many`.
+        poll_s: Pause between two looks for something to do.
+        allow_private: Whether addresses of one's own network are allowed.
+    """
+
+    def __init__(
+        self,
+        deliveries: WebhookDeliveries,
+        secrets: WebhookSecrets,
+        poster: WebhookPoster,
+        find_many: FindMany,
+        *,
+        poll_s: float = POLL_S,
+        allow_private: bool = False,
+    ) -> None:
+        self._deliveries = deliveries
+        self._secrets = secrets
+        self._poster = poster
+        self._find_many = find_many
+        self._allow_private = allow_private
+        self._collector = Repeating(self.collect, every_s=poll_s, name="webhook-collector")
+        self._senders = [Repeating(self._send_due, every_s=poll_s, name=f"webhook-{n}") for n in range(SENDERS)]
+
+    def start(self) -> None:
+        """Begins to look and to deliver."""
+        self._collector.start()
+        for sender in self._senders:
+            sender.start()
+
+    def stop(self) -> None:
+        """Begins no more deliveries; one that is under way ends by itself, or its lease does."""
+        for thread in (self._collector, *self._senders):
+            thread.ask_to_stop()
+        self._collector.stop()
+
+    def collect(self) -> None:
+        """Makes the events of trainings that ended, and drops what belongs to no training.
+
+        Raises:
+            DatabaseUnavailable: the rest comes with the next call.
+        """
+        waiting = self._deliveries.waiting()
+        for start in range(0, len(waiting), _JOBS_AT_ONCE):
+            self._collect(waiting[start : start + _JOBS_AT_ONCE])
+
+    def _collect(self, waiting: list[Expected]) -> None:
+        jobs = self._find_many([expected.job_id for expected in waiting])
+        never_created = datetime.now(UTC) - timedelta(seconds=NEVER_CREATED_S)
+        for expected in waiting:
+            job = jobs.get(expected.job_id)
+            if job is not None and job.ended:
+                self._deliveries.make_due(job.id, event_body(job))
+            elif job is None and expected.created_at < never_created:
+                self._deliveries.forget(expected.job_id)
+
+    def _send_due(self) -> None:
+        while not self._collector.stopping:
+            delivery = self._deliveries.claim()
+            if delivery is None:
+                return
+            self.send(delivery)
+
+    def send(self, delivery: Delivery) -> None:
+        """Tries one claimed delivery and notes how it went.
+
+        Raises:
+            DatabaseUnavailable: it could not be noted; the delivery's lease will run out.
+        """
+        try:
+            status = self._post(delivery)
+        except (PostFailedError, InvalidField) as error:
+            problem = str(error)
+        else:
+            problem = "" if 200 <= status < 300 else f"it answered {status}"
+        if problem:
+            _log.info("webhook %s, try %d: %s", delivery.id, delivery.attempts, problem)
+            self._deliveries.failed(delivery, problem)
+        else:
+            self._deliveries.delivered(delivery)
+
+    def _post(self, delivery: Delivery) -> int:
+        # Checked again: what may be named can have been set otherwise since the URL was accepted.
+        target = parse_webhook_url(delivery.url, field="url", allow_private=self._allow_private)
+        body = delivery.body.encode()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "enlight-webhooks/1",
+            EVENT_ID_HEADER: delivery.id,
+            SIGNATURE_HEADER: sign(self._secrets.secret_of(delivery.tenant), body, int(time.time())),
+        }
+        return self._poster.post(target, body, headers)

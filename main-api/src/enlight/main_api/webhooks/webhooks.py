@@ -1,0 +1,78 @@
+"""Webhooks as their receivers see them: the event, its signature, and the secret that it is checked with."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+from pymongo import ReturnDocument
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from enlight.jobkit.database import database_errors
+from enlight.jobkit.jobs import Job
+from enlight.main_api.trainings.views import training_view
+
+EVENT_ID_HEADER = "X-Enlight-Event-Id"
+SIGNATURE_HEADER = "X-Enlight-Signature"
+
+
+class WebhookSecretView(BaseModel):
+    """The tenant's secret."""
+
+    secret: str = Field(
+        description="Checks `X-Enlight-Signature: t=<unix time>,v1=<hex>`: v1 is the HMAC-SHA-256 with this secret of "
+        "`<t>.<body>`. Refuse an old t, and an `X-Enlight-Event-Id` that you have seen."
+    )
+
+
+def event_id(job_id: str) -> str:
+    """A training has one event, its end; deliveries of it, however many, carry one id."""
+    return f"evt-{job_id}"
+
+
+def event_body(job: Job) -> str:
+    """The event of an ended job: the JSON text of every delivery."""
+    event = {
+        "id": event_id(job.id),
+        "type": f"training.{job.state}",
+        "created_at": (job.finished_at or job.created_at).isoformat(timespec="milliseconds"),
+        "data": training_view(job, None),
+    }
+    return json.dumps(event, ensure_ascii=False, allow_nan=False)
+
+
+def sign(secret: str, body: bytes, unix_s: int) -> str:
+    """Value of the signature's header for a delivery at ``unix_s``."""
+    digest = hmac.new(secret.encode(), f"{unix_s}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={unix_s},v1={digest}"
+
+
+class WebhookSecrets:
+    """The collection ``webhook_secrets``: one secret for each tenant, made when it is first asked for.
+
+    Methods raise DatabaseUnavailable when the database does not answer in time.
+    """
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._secrets = database["webhook_secrets"]
+
+    def secret_of(self, tenant: str) -> str:
+        """The secret; the same one for every caller, also for two first ones at once."""
+        fresh = {"secret": f"whsec_{secrets.token_urlsafe(32)}", "created_at": datetime.now(UTC)}
+        with database_errors():
+            known = self._secrets.find_one({"_id": tenant})
+        while known is None:
+            try:
+                with database_errors():
+                    known = self._secrets.find_one_and_update(
+                        {"_id": tenant}, {"$setOnInsert": fresh}, upsert=True, return_document=ReturnDocument.AFTER
+                    )
+            except DuplicateKeyError:  # another first caller was faster; its secret is there now
+                continue
+        return str(known["secret"])

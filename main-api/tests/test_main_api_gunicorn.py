@@ -1,0 +1,139 @@
+"""The gateway as it is run: under gunicorn, with real clients that send half a body or leave."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from gateways import MODELS_FOLDER, Surroundings, make_key, surroundings
+from stand_in_service import Seen, json_http
+
+from enlight.servicekit.local_service import LocalService
+
+CONFIG = Path(__file__).resolve().parents[1] / "gunicorn.conf.py"
+
+
+@pytest.fixture(scope="module")
+def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+    with surroundings(tmp_path_factory.mktemp("gunicorn")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def running(around: Surroundings) -> Iterator[tuple[LocalService, str]]:
+    """The gateway, and a key for it."""
+    settings = around.settings()
+    given = {
+        "DATA_FOLDER": str(settings.data_folder),
+        "MODELS_FOLDER": str(MODELS_FOLDER),
+        "DEFAULT_BASE_MODEL": "enlight/pocket",
+        "MONGO_URL": settings.mongo_url,
+        "MONGO_DATABASE": settings.mongo_database,
+        "QUEUE_URL": settings.queue_url,
+        "CACHE_URLS": json.dumps(settings.cache_urls),
+        "BGREM_URLS": json.dumps(settings.bgrem_urls),
+    }
+    service = LocalService(
+        "enlight.main_api.app:create_app()",
+        gunicorn_config=CONFIG,
+        env_prefix="MAIN_API_",
+        settings=given,
+        log=around.folder / "gateway.log",
+    )
+    with service:
+        yield service, make_key(settings, "anna")
+
+
+def open_connection(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    assert parts.port
+    return socket.create_connection((parts.hostname or "", parts.port), timeout=10)
+
+
+def request_head(path: str, length_bytes: int, key: str = "") -> bytes:
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"{authorization}Content-Length: {length_bytes}\r\n\r\n"
+    ).encode()
+
+
+def test_pictures_go_through(around: Surroundings, running: tuple[LocalService, str]) -> None:
+    service, key = running
+    around.behind["bgrem"].answer = lambda seen: json_http({"output_image": "y" * len(seen.body)})
+    body = {"input_image": "x" * 13_000_000}
+    for _ in range(2):
+        answer = requests.post(f"{service.url}/remove", json=body, headers={"X-API-Key": key}, timeout=60)
+        assert answer.status_code == 200, answer.text[:500]
+        assert len(answer.json()["output_image"]) == len(json.dumps(body))
+
+
+def test_without_a_key_the_answer_comes_before_the_body(running: tuple[LocalService, str]) -> None:
+    # Given a client without a key that sends the head of a large request and no body
+    service, _ = running
+    with closing(open_connection(service.url)) as client:
+        client.sendall(request_head("/remove", 10_000_000))
+        # Then it is refused at once
+        assert client.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_client_that_leaves_ends_the_service_s_work(around: Surroundings, running: tuple[LocalService, str]) -> None:
+    # Given a service that works until it is hung up on
+    service, key = running
+    started, hung_up = threading.Event(), threading.Event()
+
+    def work(seen: Seen) -> bytes:
+        started.set()
+        seen.connection.settimeout(20)
+        if seen.connection.recv(1) == b"":
+            hung_up.set()
+        return b""
+
+    around.behind["bgrem"].answer = work
+    # When its client leaves
+    with closing(open_connection(service.url)) as client:
+        client.sendall(request_head("/remove", 2, key) + b"{}")
+        assert started.wait(10)
+    # Then the service is hung up on
+    assert hung_up.wait(10)
+
+
+def test_a_body_that_ends_early_reaches_nobody(around: Surroundings, running: tuple[LocalService, str]) -> None:
+    service, key = running
+    around.behind["bgrem"].seen.clear()
+    with closing(open_connection(service.url)) as client:
+        client.sendall(request_head("/remove", 1000, key) + b"x" * 500)
+        client.shutdown(socket.SHUT_WR)
+        client.recv(1000)
+    answer = requests.get(f"{service.url}/v1/keys", headers={"X-API-Key": key}, timeout=10)
+    assert answer.status_code == 200
+    assert around.behind["bgrem"].seen == []
+
+
+def test_it_stops_when_asked(around: Surroundings) -> None:
+    settings = around.settings()
+    service = LocalService(
+        "enlight.main_api.app:create_app()",
+        gunicorn_config=CONFIG,
+        env_prefix="MAIN_API_",
+        settings={
+            "DATA_FOLDER": str(settings.data_folder),
+            "MODELS_FOLDER": str(MODELS_FOLDER),
+            "DEFAULT_BASE_MODEL": "enlight/pocket",
+            "MONGO_URL": settings.mongo_url,
+            "QUEUE_URL": settings.queue_url,
+            "KEYS": "off",
+        },
+        log=around.folder / "stopped.log",
+    )
+    service.start()
+    assert requests.get(f"{service.url}/v1/keys", timeout=10).status_code == 200
+    assert service.stop(20) == 0
+    assert "Traceback" not in (around.folder / "stopped.log").read_text()
