@@ -61,7 +61,7 @@ def _page(photos: Sequence[bytes], scenes: Sequence[Scene], finished: Finished, 
     background: repeating-conic-gradient(#ddd 0 25%, #fff 0 50%) 0 0 / 24px 24px; }}
 </style>
 <h1>Five photos in, pictures of their subject out</h1>
-<p>The photos that <code>POST /train</code> was given:</p>
+<p>The photos that <code>POST /v1/trainings</code> was given:</p>
 <p>{_images(photos, "photo")}</p>
 <p>Then <code>POST /inference</code> with “{html.escape(instance_prompt)} …”, beside what the base model made of the
 same words before. Likeness is the judge network's cosine similarity to the photos (1 is the subject itself).</p>
@@ -69,7 +69,7 @@ same words before. Likeness is the judge network's cosine similarity to the phot
 {rows}
 </table>
 <h2>One of them, finished</h2>
-<p>As it was generated; enlarged by realesrgan (<code>POST /upsampler</code>); and cut out by bgrem
+<p>As it was generated; enlarged by realesrgan (<code>POST /realesrgan</code>); and cut out by bgrem
 (<code>POST /remove-opacity</code>), its background now transparent.</p>
 <p class=finished>{_figure(finished.generated, "generated")}{_figure(finished.upscaled, "enlarged")}
 {_figure(finished.cut_out, "cut out")}</p>

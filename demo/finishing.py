@@ -1,14 +1,11 @@
-"""A generated picture made ready for use: enlarged with Real-ESRGAN, then cut out, over HTTP."""
+"""A generated picture made ready for use: enlarged with Real-ESRGAN, then cut out, through the gateway."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from services import bgrem, realesrgan
 
 UPSCALER = "RealESRGAN_x4plus_anime_6B"
 """For drawings, which the pocket base's pictures are; photos look better with RealESRGAN_x4plus."""
@@ -29,14 +26,12 @@ class Finished:
     """The upscaled picture without its background, transparent."""
 
 
-def finish(generated: bytes, log_folder: Path, post: Post) -> Finished:
-    """Upscales and cuts out a PNG; starts the two services for as long as that takes."""
-    with realesrgan(log_folder) as service:
-        body = {"input_string": _base64(generated), "model_name": UPSCALER, "out_resolution": OUT_RESOLUTION_PX}
-        upscaled = base64.b64decode(post(f"{service.url}/upsampler", body)["image"])
-    with bgrem(log_folder) as service:
-        body = {"input_image": _base64(upscaled), "model": CUTTER}
-        cut_out = base64.b64decode(post(f"{service.url}/remove-opacity", body)["output_image"])
+def finish(generated: bytes, url: str, post: Post) -> Finished:
+    """Upscales and cuts out a PNG at the gateway at ``url``."""
+    body = {"input_string": _base64(generated), "model_name": UPSCALER, "out_resolution": OUT_RESOLUTION_PX}
+    upscaled = base64.b64decode(post(f"{url}/realesrgan", body)["image"])
+    body = {"input_image": _base64(upscaled), "model": CUTTER}
+    cut_out = base64.b64decode(post(f"{url}/remove-opacity", body)["output_image"])
     return Finished(generated, upscaled, cut_out)
 
 

@@ -1,11 +1,12 @@
 """The main job, start to end: five photos in, a model of their subject, pictures of it in six scenes, over HTTP.
 
-Starts the services on embedded defaults (loopback, free ports, a directory as bucket, the bundled pocket base model),
-trains over ``POST /v1/trainings`` with the base model's recommended preset, generates over ``POST /inference``,
-enlarges the picture that is most like the subject over realesrgan's ``POST /upsampler`` and cuts it out over bgrem's
-``POST /remove-opacity``, writes the pictures and a contact sheet to ``demo-output/``, and stops what it started. Exits
-non-zero unless the training succeeds, the pictures come measurably closer to the subject than the base model's were
-in at least five scenes of six, and the finished picture has the size and the transparency that were asked for.
+Starts the suite on embedded defaults (loopback, free ports, a directory as bucket, the bundled pocket base model) and
+does all of it through the gateway: trains with ``POST /v1/trainings`` as a job that a worker takes from the queue, with
+the base model's recommended preset, follows it by its server-sent events, generates with ``POST /inference``, enlarges
+the picture most like the subject with ``POST /realesrgan`` and cuts it out with ``POST /remove-opacity``. Writes
+the pictures and a contact sheet to ``demo-output/`` and stops what it started. Exits non-zero unless the training
+succeeds, the pictures come measurably closer to the subject than the base model's were in at least five scenes of six,
+and the finished picture has the size and the transparency that were asked for.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -28,7 +30,7 @@ from finishing import OUT_RESOLUTION_PX, Finished, finish
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from services import ROOT, dreambooth_api
+from services import BASE_MODEL, ROOT, suite
 from similarity import SubjectSimilarity
 
 from enlight.dreambooth_api.progress_bar import progress_bar
@@ -71,18 +73,17 @@ def main() -> int:
     OUTPUT.mkdir()
     with (
         tempfile.TemporaryDirectory(prefix="enlight-demo-") as data_folder,
-        dreambooth_api(data_folder, OUTPUT) as service,
+        suite(Path(data_folder), OUTPUT) as url,
     ):
-        console.print(f"dreambooth-api is up at {service.url} (the services' logs are in demo-output/)")
-        pictures = _train_and_generate(service.url, console)
-
-    similarity = SubjectSimilarity(ROOT / "models" / "judge", [path.read_bytes() for path in PHOTOS])
-    scenes = _judge(pictures, similarity)
-    best = max(
-        (picture for scene in pictures.after for picture in scene), key=lambda picture: similarity.mean([picture])
-    )
-    with console.status(f"Enlarging a picture to {OUT_RESOLUTION_PX} pixels and cutting it out"):
-        finished = finish(best, OUTPUT, _post)
+        console.print(f"The suite is up, its gateway at {url} (the services' logs are in demo-output/)")
+        pictures = _train_and_generate(url, console)
+        similarity = SubjectSimilarity(ROOT / "models" / "judge", [path.read_bytes() for path in PHOTOS])
+        scenes = _judge(pictures, similarity)
+        best = max(
+            (picture for scene in pictures.after for picture in scene), key=lambda picture: similarity.mean([picture])
+        )
+        with console.status(f"Enlarging a picture to {OUT_RESOLUTION_PX} pixels and cutting it out"):
+            finished = finish(best, url, _post)
     _check_finished(finished)
     sheet = write_contact_sheet(OUTPUT, [path.read_bytes() for path in PHOTOS], scenes, finished, INSTANCE_PROMPT)
     closer = sum(scene.similarity_after > scene.similarity_before for scene in scenes)
@@ -104,7 +105,7 @@ def _train_and_generate(url: str, console: Console) -> Pictures:
     # The base model does not know what "sks" means yet.
     for scene in track(SCENES, "before training", console=console):
         body = {
-            "model_id": "enlight/pocket",
+            "model_id": BASE_MODEL,
             "prompt": f"{INSTANCE_PROMPT} {scene}",
             "num_images": PICTURES_PER_SCENE,
             "seed": SEED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from api_routes import BGREM, DREAMBOOTH_API, REALESRGAN, UPSAMPLER, Route
+from api_routes import BGREM, DREAMBOOTH_API, MAIN_API, REALESRGAN, UPSAMPLER, Route
 from pydantic import BaseModel
 
 from enlight.servicekit.errors import ServiceError, error_classes
@@ -21,6 +21,13 @@ by `make docs`; a test compares them. A running service has the same, with every
 """
 
 SERVICES: tuple[tuple[str, int, tuple[Route, ...], str], ...] = (
+    (
+        "main-api",
+        8040,
+        MAIN_API,
+        "Every request needs a key, `Authorization: Bearer enl_...` or `X-API-Key`, unless `MAIN_API_KEYS=off`. What "
+        "belongs to another tenant is a 404.",
+    ),
     (
         "dreambooth-api",
         5000,

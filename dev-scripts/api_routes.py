@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from enlight.bgrem.schemas import CutoutOptions, RembgOptions, RemoveBody
 from enlight.dreambooth_api.photo_preflight import WARNING_CODES
 from enlight.dreambooth_api.schemas import GenerationBody, InferenceBody, PhotosCheckBody, TrainBody, TrainingBody
+from enlight.main_api.keys.routes import KeyBody
 from enlight.realesrgan import schemas as realesrgan
 from enlight.upsampler import schemas as upsampler
 
@@ -29,6 +30,46 @@ class Route:
     fields: type[BaseModel] | None
     answer: str
 
+
+MAIN_API: tuple[Route, ...] = (
+    Route(
+        "POST /train, /inference, /remove, /remove-opacity, /upsampler, /realesrgan",
+        "The seed's routes under one roof, with the fields and answers of the services below (`/realesrgan` is "
+        "realesrgan's `POST /upsampler`). A training goes on when its client leaves, and the same body sent again "
+        "joins it. `/v1/generations`, `/v1/photos/check` and `/v1/base-models` are dreambooth-api's, `/v1/cutout` "
+        "bgrem's, `/v1/upscale` the upsampler's, `/v1/upscale/realesrgan` realesrgan's `POST /v1/upscale`. Models have "
+        "the caller's own names.",
+        None,
+        "as the service's; `X-Cache: hit` or `miss` where the same body can only give the same answer",
+    ),
+    Route(
+        "POST /v1/trainings",
+        "Answers 202 once the job is in the database. The header `Idempotency-Key` makes a repeated request the same "
+        "job (422 with another body), `X-Webhook-URL` is told the end. `GET /v1/trainings` lists (`state`, `model_id`, "
+        "`limit`, `before`), `GET /v1/trainings/<id>` shows, `/<id>/events` follows as server-sent events `state` and "
+        "`progress` (resumable by `Last-Event-ID`), `POST /<id>/cancel` ends it within one step, `DELETE` forgets an "
+        "ended one. `GET /v1/webhook-secret` shows what webhooks are signed with.",
+        TrainingBody,
+        '{"id": "tr-...", "state": "queued", "model_id": "my-chair", "attempt": 0, "position": 0, ...}',
+    ),
+    Route(
+        "GET /v1/models",
+        "The tenant's models in the shape that OpenAI's clients read, `limit` and `after` for pages. "
+        "`GET /v1/models/<name>` shows what it was trained on, versions, sizes, last use; `POST /<name>/rename` "
+        '(`{"name": "..."}`), `DELETE /<name>`, `GET /<name>/export` (a zip, or `?format=safetensors` of a LoRA) and '
+        "`POST /v1/models/import?name=...` with such a file as body.",
+        None,
+        '{"object": "list", "data": [{"id": "my-chair", "object": "model", "created": 1795397124, ...}]}',
+    ),
+    Route(
+        "POST /v1/keys",
+        "Makes a key (scope `admin`); `GET /v1/keys` lists them without their secrets, `POST /v1/keys/<id>/rotate` "
+        "renews one, `DELETE /v1/keys/<id>` revokes it. The first key comes from the command line: "
+        "[main-api/README.md](../main-api/README.md).",
+        KeyBody,
+        '{"id": "3f...", "tenant": "my-lab", "scope": "user", "key": "enl_...", ...}',
+    ),
+)
 
 DREAMBOOTH_API: tuple[Route, ...] = (
     Route(

@@ -10,13 +10,17 @@ from api_page import api_page
 
 from enlight.bgrem.settings import Settings as BgremSettings
 from enlight.dreambooth_api.settings import Settings as DreamboothApiSettings
+from enlight.dreambooth_api.worker_settings import WorkerSettings
+from enlight.main_api.settings import Settings as MainApiSettings
 from enlight.realesrgan.settings import Settings as RealesrganSettings
 from enlight.servicekit.settings import ServiceSettings, env_example, settings_table
 from enlight.upsampler.settings import Settings as UpsamplerSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVICES: dict[str, type[ServiceSettings]] = {
+    "main-api": MainApiSettings,
     "dreambooth-api": DreamboothApiSettings,
+    "dreambooth-api as worker": WorkerSettings,
     "bgrem": BgremSettings,
     "upsampler": UpsamplerSettings,
     "realesrgan": RealesrganSettings,

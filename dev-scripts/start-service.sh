@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
-# start-service.sh NAME URL COMMAND...: starts one service in the background unless it runs, waits until it is ready.
+# start-service.sh NAME READY COMMAND...: starts one program in the background unless it runs, waits until it is ready.
+# READY is the address of a service that answers /ready, or port:NUMBER, or -: nobody waits for it.
 set -euo pipefail
-name=$1 url=$2
+name=$1 ready=$2
 shift 2
 pid_file=run/$name.pid log=run/$name.log
+
+is_ready() {
+  case $ready in
+    -) return 0 ;;
+    port:*) (exec 3<>"/dev/tcp/127.0.0.1/${ready#port:}") 2>/dev/null ;;
+    *) curl --silent --fail --max-time 2 --output /dev/null "$ready/ready" ;;
+  esac
+}
 
 if [ -f "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; then
   echo "$name runs already (process $(cat "$pid_file"))"
@@ -13,7 +22,7 @@ setsid "$@" >"$log" 2>&1 </dev/null &
 echo $! >"$pid_file"
 
 for _ in $(seq 240); do
-  if curl --silent --fail --max-time 2 --output /dev/null "$url/ready"; then exit 0; fi
+  if is_ready; then exit 0; fi
   if ! kill -0 "$(cat "$pid_file")" 2>/dev/null; then
     echo "$name did not start; the end of its log ($log):" >&2
     tail -n 20 "$log" >&2
