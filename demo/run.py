@@ -27,10 +27,10 @@ from typing import Any
 import requests
 from contact_sheet import Scene, write_contact_sheet
 from finishing import OUT_RESOLUTION_PX, Finished, finish
+from local_suite import BASE_MODEL, ROOT, LocalSuite
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from services import BASE_MODEL, ROOT, suite
 from similarity import SubjectSimilarity
 
 from enlight.dreambooth_api.progress_bar import progress_bar
@@ -73,17 +73,17 @@ def main() -> int:
     OUTPUT.mkdir()
     with (
         tempfile.TemporaryDirectory(prefix="enlight-demo-") as data_folder,
-        suite(Path(data_folder), OUTPUT) as url,
+        LocalSuite(Path(data_folder), OUTPUT) as suite,
     ):
-        console.print(f"The suite is up, its gateway at {url} (the services' logs are in demo-output/)")
-        pictures = _train_and_generate(url, console)
+        console.print(f"The suite is up, its gateway at {suite.url} (the services' logs are in demo-output/)")
+        pictures = _train_and_generate(suite.url, console)
         similarity = SubjectSimilarity(ROOT / "models" / "judge", [path.read_bytes() for path in PHOTOS])
         scenes = _judge(pictures, similarity)
         best = max(
             (picture for scene in pictures.after for picture in scene), key=lambda picture: similarity.mean([picture])
         )
         with console.status(f"Enlarging a picture to {OUT_RESOLUTION_PX} pixels and cutting it out"):
-            finished = finish(best, url, _post)
+            finished = finish(best, suite.url, _post)
     _check_finished(finished)
     sheet = write_contact_sheet(OUTPUT, [path.read_bytes() for path in PHOTOS], scenes, finished, INSTANCE_PROMPT)
     closer = sum(scene.similarity_after > scene.similarity_before for scene in scenes)

@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # What start-redis.sh and cluster/start_cluster.sh share; sourced, not run.
+set -euo pipefail
 
 redis_home=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=$redis_home/../.venv/bin/python

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from child_processes import new_children
 from children import ENV, Unreadable
 from waiting import is_running, wait_until
 
@@ -20,6 +20,8 @@ from enlight.servicekit.errors import (
     WorkerUnavailable,
 )
 from enlight.servicekit.process import run_job
+
+pytestmark = pytest.mark.usefixtures("only_new_children")
 
 
 def run(target: str, argument: object = None, **options: Any) -> object:
@@ -65,7 +67,7 @@ def test_a_jobs_own_error_is_raised() -> None:
 def test_a_job_that_gives_no_result_raises(target: str, argument: object, error: type[ServiceError]) -> None:
     with pytest.raises(error):
         run(target, argument)
-    assert psutil.Process().children() == []
+    assert new_children() == []
 
 
 def test_a_cancelled_job_lets_go_by_itself() -> None:
@@ -89,7 +91,7 @@ def test_a_job_that_does_not_listen_is_killed_after_the_grace() -> None:
         run("job_stubborn", cancel=cancel, cancel_grace_s=0.3, on_progress=on_progress)
     assert time.monotonic() - started_s < 3.0
     assert wait_until(lambda: not is_running(started[0]), 1.0), "what the job started is gone too"
-    assert psutil.Process().children() == []
+    assert new_children() == []
 
 
 def test_a_job_that_finishes_within_the_grace_gives_its_result() -> None:
@@ -101,7 +103,7 @@ def test_a_job_that_finishes_within_the_grace_gives_its_result() -> None:
 def test_a_job_that_shows_no_sign_of_life_is_killed() -> None:
     with pytest.raises(WorkerUnavailable, match=r"no sign of life for 0\.5 s"):
         run("job_hangs", hang_timeout_s=0.5)
-    assert psutil.Process().children() == []
+    assert new_children() == []
 
 
 def test_a_job_that_is_asked_to_end_gives_what_it_has() -> None:
@@ -114,7 +116,7 @@ def test_a_job_that_is_asked_to_end_and_gives_nothing_is_unavailable(target: str
     closing = threading.Event()
     with pytest.raises(WorkerUnavailable):
         run(target, closing=closing, cancel_grace_s=0.5, on_progress=lambda payload: closing.set())
-    assert psutil.Process().children() == []
+    assert new_children() == []
 
 
 def test_an_error_in_on_progress_ends_the_job() -> None:
@@ -123,7 +125,7 @@ def test_an_error_in_on_progress_ends_the_job() -> None:
 
     with pytest.raises(KeyError):
         run("job_until_cancelled", on_progress=on_progress)
-    assert psutil.Process().children() == []
+    assert new_children() == []
 
 
 def test_a_job_that_answers_and_does_not_end_is_ended() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from child_processes import new_children
 from children import ENV, Unreadable
 from waiting import is_running, wait_until
 
@@ -28,6 +29,7 @@ from enlight.servicekit.errors import (
 from enlight.servicekit.logs import JsonHandler, configure_logging, log_context
 from enlight.servicekit.process import RestartPolicy, Supervisor, WorkerState
 
+pytestmark = pytest.mark.usefixtures("only_new_children")
 QUICK = RestartPolicy(first_delay_s=0.01, max_delay_s=0.05, defunct_after=3, defunct_retry_s=0.2)
 
 MakeSupervisor = Callable[..., Supervisor]
@@ -63,7 +65,7 @@ def has_state(supervisor: Supervisor, state: WorkerState) -> Callable[[], bool]:
 
 
 def worker_pid() -> int:
-    (child,) = psutil.Process().children()
+    (child,) = new_children()
     return child.pid
 
 
@@ -368,7 +370,7 @@ class TestDeath:
         time.sleep(0.2)
 
         # When the worker dies
-        (child,) = [child for child in psutil.Process().children() if child.pid != stray]
+        (child,) = [child for child in new_children() if child.pid != stray]
         child.kill()
 
         # Then it is noticed
@@ -440,7 +442,7 @@ class TestDeath:
 
         # Then there is one worker, and as many descriptors and threads as before
         assert supervisor.status["restarts"] == 20
-        (child,) = psutil.Process().children(recursive=True)
+        (child,) = new_children(recursive=True)
         assert child.status() != psutil.STATUS_ZOMBIE
         assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
         assert threading.active_count() == threads
@@ -516,7 +518,7 @@ class TestStop:
         supervisor.stop(grace_s=10.0)
         assert time.monotonic() - started_s < 5.0
         assert ticket.result() == "work"
-        assert psutil.Process().children() == []
+        assert new_children() == []
 
     def test_a_worker_that_does_not_end_is_killed(self, supervise: MakeSupervisor) -> None:
         # Given a worker that does not listen
@@ -530,7 +532,7 @@ class TestStop:
         assert 0.3 <= time.monotonic() - started_s < 2.0
         with pytest.raises(WorkerUnavailable):
             ticket.result()
-        assert psutil.Process().children() == []
+        assert new_children() == []
 
     def test_after_it_nothing_is_taken(self, supervise: MakeSupervisor) -> None:
         supervisor = supervise()
