@@ -19,19 +19,14 @@ from safetensors import SafetensorError, safe_open
 
 from enlight.dreambooth_api.host_memory import TensorLayout, allocate
 from enlight.dreambooth_api.manifest import Manifest
-from enlight.servicekit.errors import CorruptModel
-
-FULL_FILES = {
-    "unet": "unet/diffusion_pytorch_model.safetensors",
-    "text_encoder": "text_encoder/model.safetensors",
-}
-LORA_FILE = "pytorch_lora_weights.safetensors"
-_LORA_METADATA_KEY = "lora_adapter_metadata"
-_LORA_NAME = re.compile(  # as peft, diffusers and, for text encoders, older diffusers name them
-    r"(?P<module>(?:unet|text_encoder)\..+)\."
-    r"(?:(?P<down>lora_A|lora\.down|lora_linear_layer\.down)|lora_B|lora\.up|lora_linear_layer\.up)\.weight"
+from enlight.dreambooth_api.published_files import (
+    FULL_FILES,
+    LORA_FILE,
+    LORA_METADATA_KEY,
+    LORA_NAME,
+    UNSUPPORTED_LORA_SETTINGS,
 )
-_UNSUPPORTED_LORA_SETTINGS = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias")
+from enlight.servicekit.errors import CorruptModel
 
 
 @dataclass(frozen=True)
@@ -143,12 +138,12 @@ def _low_rank(stored: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -
 
     Source: diffusers 0.42, ``_create_lora_config``: without metadata alpha is the rank.
     """
-    settings: Any = json.loads(metadata.get(_LORA_METADATA_KEY, "{}"))
+    settings: Any = json.loads(metadata.get(LORA_METADATA_KEY, "{}"))
     if not isinstance(settings, dict):
-        raise ValueError(f"{_LORA_METADATA_KEY} is no JSON object")
+        raise ValueError(f"{LORA_METADATA_KEY} is no JSON object")
     factors: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in stored.items():
-        match = _LORA_NAME.fullmatch(name)
+        match = LORA_NAME.fullmatch(name)
         if match is None:
             raise ValueError(f"unexpected tensor {name}")
         factors.setdefault(match["module"], {})["down" if match["down"] else "up"] = tensor
@@ -162,7 +157,7 @@ def _low_rank(stored: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -
 
 
 def _lora_scale(settings: Mapping[str, Any], part: str, *, rank: int) -> float:
-    for name in _UNSUPPORTED_LORA_SETTINGS:
+    for name in UNSUPPORTED_LORA_SETTINGS:
         if settings.get(f"{part}.{name}"):
             raise ValueError(f"LoRA files with {name} are not supported")
     if f"{part}.r" not in settings:

@@ -15,12 +15,12 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 
 from enlight.dreambooth_api.pipelines import StableDiffusion
+from enlight.dreambooth_api.published_files import LORA_METADATA_KEY
 
 _TARGETS = {
     "unet": ["to_k", "to_q", "to_v", "to_out.0"],
     "text_encoder": ["k_proj", "q_proj", "v_proj", "out_proj"],
 }
-_METADATA_KEY = "lora_adapter_metadata"  # diffusers' name: where it finds alpha
 _ADAPTER = "default"  # peft's name of the only adapter
 
 
@@ -67,7 +67,7 @@ def save_lora(parameters: Mapping[str, torch.Tensor], path: Path, *, rank: int, 
         tensors |= {f"{part}.{inner}{name}": tensor for name, tensor in _to_diffusers(plain).items()}
         metadata |= {f"{part}.r": rank, f"{part}.lora_alpha": alpha, f"{part}.target_modules": targets}
     # One entry only, without the usual "format": safetensors writes several in a random order.
-    save_file(tensors, path, {_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    save_file(tensors, path, {LORA_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
 
 
 def _to_diffusers(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from enlight.dreambooth_api.fine_tune import FULL_FILES, LORA_FILE
 from enlight.dreambooth_api.lora import save_lora
+from enlight.dreambooth_api.published_files import FULL_FILES, LORA_FILE
 from enlight.dreambooth_api.requests import TrainingRequest
 from enlight.servicekit.errors import JobFailed
 

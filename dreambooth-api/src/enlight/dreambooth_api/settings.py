@@ -8,23 +8,21 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from enlight.dreambooth_api.requests import StoreConfig, TrainingKind
+from enlight.dreambooth_api.requests import StoreConfig
 from enlight.dreambooth_api.trainer_settings import TrainerSettings
+from enlight.dreambooth_api.training_defaults import TrainingDefaults
 from enlight.servicekit.service_settings import MIB, HttpSettings
 
 GIB = 1024**3
 
 
-class Settings(TrainerSettings, HttpSettings):
+class Settings(TrainingDefaults, TrainerSettings, HttpSettings):
     """Every field is the environment variable ``DREAMBOOTH_API_<FIELD>``; units are in the names."""
 
     model_config = SettingsConfigDict(env_prefix="DREAMBOOTH_API_", frozen=True, extra="forbid")
 
     port: int = Field(5000, ge=1, le=65535, description="Port to listen on.")
 
-    default_base_model: str = Field(
-        "stabilityai/stable-diffusion-2", description="Base model where a request names none."
-    )
     model_cache_folder: Path | None = Field(
         None,
         description="Local cache of models, may be shared by containers; empty: `model-cache` in the data folder.",
@@ -55,7 +53,6 @@ class Settings(TrainerSettings, HttpSettings):
     engine_hang_timeout_s: float = Field(
         300, gt=0, description="An engine that is busy and silent this long is killed and started again."
     )
-    max_prompt_chars: int = Field(2000, ge=1, le=100_000, description="Longest prompt, in characters.")
 
     training_slots: int = Field(1, ge=1, le=16, description="Trainings that run at once.")
     max_waiting_trainings: int = Field(
@@ -77,20 +74,6 @@ class Settings(TrainerSettings, HttpSettings):
         description="A trainer that dies is started again from its checkpoint, at most this often in all.",
     )
     max_event_streams: int = Field(16, ge=1, le=1000, description="Event streams open at once; one more gets 503.")
-    training_seed: int = Field(0, ge=0, lt=2**63, description="Seed of a training that names none.")
-    training_kind: TrainingKind = Field("full", description="What `/train` trains: the whole U-Net, or a LoRA.")
-    lora_rank: int = Field(16, ge=1, le=512, description="Rank of a LoRA; its alpha is the same.")
-    prior_preservation: bool = Field(
-        default=False, description="Whether `/train` keeps the class by prior preservation."
-    )
-    prior_loss_weight: float = Field(1.0, ge=0, le=100, description="Weight of the prior preservation loss.")
-    class_prompt: str = Field(
-        "",
-        description="Prompt of the class images; empty: the instance prompt without its rare word (sks, zwx, ohwx).",
-    )
-    num_class_images: int = Field(100, ge=1, le=2000, description="Class images made for prior preservation.")
-    train_text_encoder: bool = Field(default=False, description="Whether `/train` trains the text encoder as well.")
-    max_grad_norm: float = Field(1.0, gt=0, le=1000, description="Gradients are clipped to this norm.")
     checkpoint_retention_s: float = Field(
         24 * 3600,
         ge=0,

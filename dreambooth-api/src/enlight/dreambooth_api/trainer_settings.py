@@ -8,22 +8,13 @@ from typing import Literal
 from pydantic import Field
 
 from enlight.dreambooth_api.requests import Base, BucketConfig, TrainerConfig, TrainingRequest
-from enlight.servicekit.settings import ServiceSettings
+from enlight.dreambooth_api.training_defaults import BaseModelSettings
 
 
-class TrainerSettings(ServiceSettings):
+class TrainerSettings(BaseModelSettings):
     """What a trainer's process is started with. A subclass sets the prefix."""
 
     data_folder: Path = Field(Path("data"), description="Everything that is written lies below this folder.")
-    models_folder: Path = Field(Path("models"), description="Folder that holds the base models' folders.")
-    base_aliases: dict[str, str] = Field(
-        default_factory=dict,
-        description="More names for base models, JSON object of alias to canonical name.",
-    )
-    base_revisions: dict[str, str] = Field(
-        default_factory=dict, description="Pinned hub commit per base model, JSON object of name to commit."
-    )
-
     bucket_url: str = Field(
         "", description="`gs://bucket[/prefix]` or `file:///folder`; empty: `modelids` in the data folder."
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from enlight.dreambooth_api.bases import BaseCatalogue, check_size
 from enlight.dreambooth_api.photo_looks import PhotoLook, look_at
 from enlight.dreambooth_api.photo_preflight import PhotoWarning, photo_warnings
-from enlight.dreambooth_api.requests import Base, TrainingKind, TrainingRequest
+from enlight.dreambooth_api.requests import Base, TrainingRequest
 from enlight.dreambooth_api.schemas import (
     SEED_DEFAULTS,
     PhotosCheckBody,
@@ -18,71 +18,13 @@ from enlight.dreambooth_api.schemas import (
     TrainingParameters,
     seed_parameters,
 )
+from enlight.dreambooth_api.training_defaults import TrainingDefaults
 from enlight.dreambooth_api.training_presets import find_preset
 from enlight.servicekit.errors import InvalidField
 from enlight.servicekit.images import decode_base64, decode_image
 
 RARE_WORDS = frozenset({"sks", "zwx", "ohwx"})
 """Words that name a subject in DreamBooth prompts (Ruiz et al. 2022, section 4.1); the class prompt goes without."""
-
-
-class TrainingDefaults(Protocol):
-    """The settings that decide what a training is where its body says nothing: dreambooth-api's, and main-api's."""
-
-    @property
-    def default_base_model(self) -> str:
-        """Base model where a body names none."""
-        ...
-
-    @property
-    def max_prompt_chars(self) -> int:
-        """Longest prompt, in characters."""
-        ...
-
-    @property
-    def training_seed(self) -> int:
-        """Seed where a body names none."""
-        ...
-
-    @property
-    def training_kind(self) -> TrainingKind:
-        """The whole U-Net, or a LoRA."""
-        ...
-
-    @property
-    def lora_rank(self) -> int:
-        """Rank of a LoRA; its alpha is the same."""
-        ...
-
-    @property
-    def prior_preservation(self) -> bool:
-        """Whether the class is kept by prior preservation."""
-        ...
-
-    @property
-    def prior_loss_weight(self) -> float:
-        """Weight of the prior preservation loss."""
-        ...
-
-    @property
-    def class_prompt(self) -> str:
-        """Prompt of the class images; empty: the instance prompt without its rare word."""
-        ...
-
-    @property
-    def num_class_images(self) -> int:
-        """Class images made for prior preservation."""
-        ...
-
-    @property
-    def train_text_encoder(self) -> bool:
-        """Whether the text encoder is trained as well."""
-        ...
-
-    @property
-    def max_grad_norm(self) -> float:
-        """Gradients are clipped to this norm."""
-        ...
 
 
 @dataclass(frozen=True)

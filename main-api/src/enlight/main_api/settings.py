@@ -10,7 +10,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from enlight.dreambooth_api.requests import StoreConfig, TrainingKind
+from enlight.dreambooth_api.requests import StoreConfig
+from enlight.dreambooth_api.training_defaults import BaseModelSettings, TrainingDefaults
 from enlight.servicekit.service_settings import MIB, HttpSettings
 
 KIB = 1024
@@ -25,7 +26,7 @@ def _local(port: int) -> list[str]:
     return [f"http://127.0.0.1:{port}"]
 
 
-class Settings(HttpSettings):
+class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     """Every field is the environment variable ``MAIN_API_<FIELD>``; units are in the names."""
 
     model_config = SettingsConfigDict(env_prefix="MAIN_API_", frozen=True, extra="forbid")
@@ -126,32 +127,6 @@ class Settings(HttpSettings):
     )
     max_event_streams: int = Field(64, ge=1, le=1000, description="Event streams open at once; one more gets 503.")
     event_poll_s: float = Field(0.25, gt=0, le=10, description="Time between two looks at the followed trainings.")
-
-    # Trainings, as dreambooth-api has them
-    models_folder: Path = Field(Path("models"), description="Folder that holds the base models' descriptions.")
-    default_base_model: str = Field(
-        "stabilityai/stable-diffusion-2", description="Base model where a request names none."
-    )
-    base_aliases: dict[str, str] = Field(
-        default_factory=dict, description="More names for base models, JSON object of alias to canonical name."
-    )
-    base_revisions: dict[str, str] = Field(
-        default_factory=dict, description="Pinned hub commit per base model, JSON object of name to commit."
-    )
-    max_prompt_chars: int = Field(2000, ge=1, le=100_000, description="Longest prompt, in characters.")
-    training_seed: int = Field(0, ge=0, lt=2**63, description="Seed of a training that names none.")
-    training_kind: TrainingKind = Field("full", description="What `/train` trains: the whole U-Net, or a LoRA.")
-    lora_rank: int = Field(16, ge=1, le=512, description="Rank of a LoRA; its alpha is the same.")
-    prior_preservation: bool = Field(
-        default=False, description="Whether `/train` keeps the class by prior preservation."
-    )
-    prior_loss_weight: float = Field(1.0, ge=0, le=100, description="Weight of the prior preservation loss.")
-    class_prompt: str = Field(
-        "", description="Prompt of the class images; empty: the instance prompt without its rare word (sks, zwx, ohwx)."
-    )
-    num_class_images: int = Field(100, ge=1, le=2000, description="Class images made for prior preservation.")
-    train_text_encoder: bool = Field(default=False, description="Whether `/train` trains the text encoder as well.")
-    max_grad_norm: float = Field(1.0, gt=0, le=1000, description="Gradients are clipped to this norm.")
 
     # Models that come and go
     model_cache_folder: Path | None = Field(

@@ -10,26 +10,21 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from enlight.dreambooth_api.published_files import (
+    FULL_FILES,
+    LORA_FILE,
+    LORA_METADATA_KEY,
+    LORA_NAME,
+    UNSUPPORTED_LORA_SETTINGS,
+)
 from enlight.dreambooth_api.requests import Base
 from enlight.main_api.models.safetensors_header import SafetensorsHeader, TensorInfo, read_header
 from enlight.servicekit.errors import CorruptModel, InvalidField, WeightsUnavailable
 
-FULL_FILES = {
-    "unet": "unet/diffusion_pytorch_model.safetensors",
-    "text_encoder": "text_encoder/model.safetensors",
-}
-"""Weights of a full fine-tune, by the network that they replace."""
 CONFIG_FILES = tuple(f"{part}/config.json" for part in FULL_FILES)
-LORA_FILE = "pytorch_lora_weights.safetensors"
 CONFIG_BYTES = 64 << 10
 
 _FLOATS = ("F16", "BF16", "F32")
-_LORA_NAME = re.compile(  # as peft, diffusers and, for text encoders, older diffusers name them
-    r"(?P<module>(?:unet|text_encoder)\..+)\."
-    r"(?:(?P<down>lora_A|lora\.down|lora_linear_layer\.down)|lora_B|lora\.up|lora_linear_layer\.up)\.weight"
-)
-_LORA_METADATA_KEY = "lora_adapter_metadata"
-_UNSUPPORTED_LORA_SETTINGS = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias")
 
 _NOT_READ = "embeddings.position_ids"
 """In files of old transformers; computed since."""
@@ -90,7 +85,7 @@ def _check_lora(header: SafetensorsHeader, shapes: Shapes) -> None:
         raise _refusal(LORA_FILE, "it holds no weights")
     pairs: dict[str, dict[bool, TensorInfo]] = {}
     for name, tensor in header.tensors.items():
-        match = _LORA_NAME.fullmatch(name)
+        match = LORA_NAME.fullmatch(name)
         if match is None:
             raise _refusal(LORA_FILE, f"{name[:200]!r} is no weight of a LoRA in diffusers' layout")
         if tensor.dtype not in _FLOATS:
@@ -113,13 +108,13 @@ def _check_lora(header: SafetensorsHeader, shapes: Shapes) -> None:
 
 def _check_lora_settings(metadata: Mapping[str, str], ranks: Mapping[str, set[int]]) -> None:
     try:
-        settings = json.loads(metadata.get(_LORA_METADATA_KEY, "{}"))
+        settings = json.loads(metadata.get(LORA_METADATA_KEY, "{}"))
     except (ValueError, RecursionError):
         settings = None
     if not isinstance(settings, dict):
-        raise _refusal(LORA_FILE, f"its {_LORA_METADATA_KEY} is no JSON object")
+        raise _refusal(LORA_FILE, f"its {LORA_METADATA_KEY} is no JSON object")
     for part, found in ranks.items():
-        for name in _UNSUPPORTED_LORA_SETTINGS:
+        for name in UNSUPPORTED_LORA_SETTINGS:
             if settings.get(f"{part}.{name}"):
                 raise _refusal(LORA_FILE, f"files with {name} are not supported")
         if f"{part}.r" in settings and any(rank != settings[f"{part}.r"] for rank in found):

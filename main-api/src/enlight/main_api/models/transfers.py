@@ -19,9 +19,10 @@ from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.manifest import Manifest
 from enlight.dreambooth_api.model_cache import ModelCache
 from enlight.dreambooth_api.model_store import ModelDescription, ModelStore
+from enlight.dreambooth_api.published_files import LORA_FILE
 from enlight.dreambooth_api.requests import Base
 from enlight.main_api.models.archive import ZIP_MAGIC, pack, unpack
-from enlight.main_api.models.checks import LORA_FILE, check_weights
+from enlight.main_api.models.checks import check_weights
 from enlight.main_api.models.names import ModelNames
 from enlight.main_api.models.service import tenants_words
 from enlight.servicekit.atomic_files import sweep_temporaries
