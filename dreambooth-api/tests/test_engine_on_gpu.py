@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import diffusers_reference
 import numpy as np
 import pytest
 import torch
+from gpu_memory import room_bytes
 from numpy.typing import NDArray
 from published_models import manifest_of, write_full, write_lora
 from tiny_base import build_tiny_base
@@ -127,18 +127,6 @@ def test_a_model_without_room_on_the_gpu_is_switched_to_from_the_host(
     assert tiers.gpu.used_bytes == 0
 
 
-@contextmanager
-def room_bytes(more_bytes: int) -> Iterator[None]:
-    """Lets this process allocate so much more GPU memory than it holds now."""
-    torch.cuda.empty_cache()
-    total_bytes = torch.cuda.get_device_properties(GPU).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + more_bytes) / total_bytes, GPU)
-    try:
-        yield
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, GPU)
-
-
 class Owner:
     """Keeps the pictures."""
 
@@ -171,7 +159,7 @@ def test_when_memory_really_runs_out_the_batch_is_halved(base: Base) -> None:
     runner.run(key, rows, whole)
     needed_bytes = torch.cuda.max_memory_reserved(GPU) - torch.cuda.memory_allocated(GPU)
     # When it runs with half of the memory that it took
-    with room_bytes(needed_bytes // 2):
+    with room_bytes(needed_bytes // 2, GPU):
         runner.run(key, rows, halved)
     # Then memory ran out, and all pictures are there all the same
     assert runner.out_of_memory_count > 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from gpu_memory import room_bytes
 from tiny_base import build_tiny_base
 from tiny_training import RecordingChannel, acting_step, make_config, make_request, write_photos
 
@@ -149,23 +148,12 @@ def test_a_stopped_job_goes_on(tmp_path: Path, base: Base, photos: tuple[Path, .
     assert outcome.steps == 5
 
 
-@contextmanager
-def _little_memory(free_bytes: int) -> Iterator[None]:
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(GPU).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + free_bytes) / total, GPU)
-    try:
-        yield
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, GPU)
-
-
 def test_memory_that_runs_out_says_what_helps_and_the_next_job_runs(
     tmp_path: Path, base: Base, photos: tuple[Path, ...]
 ) -> None:
     # Given a job that does not fit
     config = _config(tmp_path / "large", base, photos, train_batch_size=64, resolution_px=128)
-    with _little_memory(100 << 20), pytest.raises(OutOfGpuMemory, match="TRAIN_BATCH_SIZE"):
+    with room_bytes(100 << 20, GPU), pytest.raises(OutOfGpuMemory, match="TRAIN_BATCH_SIZE"):
         _run(config)
 
     # When a smaller one comes, then it runs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,12 +14,6 @@ from pymongo.errors import DuplicateKeyError
 
 from enlight.jobkit.database import database_errors, open_database, server_time
 from enlight.servicekit.errors import DatabaseUnavailable
-
-
-@pytest.fixture(scope="module")
-def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with mongo_server(tmp_path_factory.mktemp("mongo") / "data") as server:
-        yield server
 
 
 def test_nothing_is_sent_before_the_first_call() -> None:

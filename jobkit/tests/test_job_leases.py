@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from embedded_servers import EmbeddedServer, mongo_server
-from job_samples import new_job, opened, wait_for_server_time
+from job_samples import new_job, wait_for_server_time
 from memory_folder import memory_folder
 
 from enlight.jobkit.database import Documents
@@ -23,19 +23,6 @@ LEASE_S = 0.3
 def mongo() -> Iterator[EmbeddedServer]:
     with memory_folder() as folder, mongo_server(folder / "data") as server:
         yield server
-
-
-@pytest.fixture
-def database(mongo: EmbeddedServer) -> Iterator[Documents]:
-    with opened(mongo) as database:
-        yield database
-
-
-@pytest.fixture
-def store(database: Documents) -> JobStore:
-    store = JobStore(database, lease_s=30)
-    store.make_indexes()
-    return store
 
 
 @pytest.fixture

@@ -4,36 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from embedded_servers import EmbeddedServer, mongo_server
-from job_samples import new_job, opened, wait_for_server_time
+from job_samples import new_job, wait_for_server_time
 
 from enlight.jobkit.database import Documents, server_time
 from enlight.jobkit.job_store import JobStore
 from enlight.servicekit.errors import Conflict, InvalidField, NotFound
-
-
-@pytest.fixture(scope="module")
-def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with mongo_server(tmp_path_factory.mktemp("mongo") / "data") as server:
-        yield server
-
-
-@pytest.fixture
-def database(mongo: EmbeddedServer) -> Iterator[Documents]:
-    with opened(mongo) as database:
-        yield database
-
-
-@pytest.fixture
-def store(database: Documents) -> JobStore:
-    store = JobStore(database, lease_s=30)
-    store.make_indexes()
-    return store
 
 
 def test_reads_back_what_was_created(store: JobStore) -> None:

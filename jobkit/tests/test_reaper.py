@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from embedded_servers import EmbeddedServer, mongo_server, valkey_server
+from embedded_servers import EmbeddedServer, valkey_server
 from job_samples import new_job, opened
 from waiting import wait_until
 
@@ -18,12 +18,6 @@ from enlight.jobkit.database import Documents
 from enlight.jobkit.dispatcher import Dispatcher
 from enlight.jobkit.job_store import JobStore
 from enlight.jobkit.reaper import Reaper
-
-
-@pytest.fixture(scope="module")
-def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with mongo_server(tmp_path_factory.mktemp("mongo") / "data") as server:
-        yield server
 
 
 @pytest.fixture

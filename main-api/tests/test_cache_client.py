@@ -25,19 +25,6 @@ SLOW_MACHINE_S = 0.25
 """What is allowed on top of a budget of 0.2 s on a machine that does something else."""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with valkey_server(tmp_path_factory.mktemp("valkey") / "data") as server:
-        yield server
-
-
-@pytest.fixture
-def redis(server: EmbeddedServer) -> Iterator[Redis]:
-    with closing(Redis.from_url(server.url, socket_timeout=5)) as redis:
-        redis.flushall()
-        yield redis
-
-
 @contextmanager
 def client_of(*urls: str, probe_every_s: float = 0.05, max_connections: int = 64) -> Iterator[CacheClient]:
     with closing(CacheClient(urls, probe_every_s=probe_every_s, max_connections=max_connections)) as client:

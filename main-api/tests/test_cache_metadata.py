@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from embedded_servers import EmbeddedServer, valkey_server
+from embedded_servers import valkey_server
 from redis import Redis
 from waiting import wait_until
 
@@ -31,25 +30,6 @@ class Record:
     def load(self) -> object:
         self.loads += 1
         return self.value
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with valkey_server(tmp_path_factory.mktemp("valkey") / "data") as server:
-        yield server
-
-
-@pytest.fixture
-def redis(server: EmbeddedServer) -> Iterator[Redis]:
-    with closing(Redis.from_url(server.url, socket_timeout=5)) as redis:
-        redis.flushall()
-        yield redis
-
-
-@pytest.fixture
-def client(server: EmbeddedServer, redis: Redis) -> Iterator[CacheClient]:
-    with closing(CacheClient([server.url], probe_every_s=0.05)) as client:
-        yield client
 
 
 @pytest.fixture

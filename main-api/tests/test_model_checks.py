@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_models
 from safetensors.numpy import save_file
 from small_models import (
     BASE_NAME,
@@ -26,8 +27,9 @@ from small_models import (
 )
 
 from enlight.dreambooth_api.manifest import describe_files
+from enlight.dreambooth_api.published_files import FULL_FILES, LORA_FILE
 from enlight.dreambooth_api.requests import Base
-from enlight.main_api.models.checks import FULL_FILES, LORA_FILE, check_file_names, check_weights
+from enlight.main_api.models.checks import check_file_names, check_weights
 from enlight.main_api.models.safetensors_header import HEADER_BYTES, read_header
 from enlight.servicekit.errors import CorruptModel, InvalidField, WeightsUnavailable
 
@@ -71,7 +73,7 @@ def test_what_the_trainer_writes_passes(tmp_path: Path) -> None:
     from tiny_base import build_tiny_base
     from training_samples import training_request
 
-    from enlight.dreambooth_api import fine_tune, lora, model_files, pipelines
+    from enlight.dreambooth_api import lora, model_files, pipelines
 
     base = build_tiny_base(tmp_path / "base")
     pipeline = pipelines.StableDiffusion.load(base.folder, device=torch.device("cpu"), weights_dtype=torch.float32)
@@ -87,8 +89,8 @@ def test_what_the_trainer_writes_passes(tmp_path: Path) -> None:
         # Then nothing is wrong with them
         check_file_names(kind, describe_files(folder))
         check_weights(kind, folder, base)
-    # And both sides mean the same files
-    assert (FULL_FILES, LORA_FILE) == (fine_tune.FULL_FILES, fine_tune.LORA_FILE)
+    # And the files are called as diffusers calls them
+    assert (FULL_FILES, LORA_FILE) == (small_models.FULL_FILES, small_models.LORA_FILE)
 
 
 def test_names_of_older_libraries_pass(tmp_path: Path, base: Base) -> None:

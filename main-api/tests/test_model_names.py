@@ -19,12 +19,6 @@ from enlight.servicekit.errors import Conflict, DatabaseUnavailable, InvalidFiel
 TIMEOUT_S = 5.0
 
 
-@pytest.fixture(scope="module")
-def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with mongo_server(tmp_path_factory.mktemp("mongo")) as server:
-        yield server
-
-
 @pytest.fixture
 def database(mongo: EmbeddedServer) -> Iterator[Documents]:
     database = open_database(mongo.url, f"names_{new_bucket_id()}", timeout_s=TIMEOUT_S)

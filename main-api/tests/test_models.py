@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded_servers import EmbeddedServer, mongo_server
+from embedded_servers import EmbeddedServer
 from models_gateway import ModelsGateway, models_gateway
 from small_models import BASE_NAME, PARAMETERS
 from werkzeug.test import TestResponse
@@ -17,12 +17,6 @@ from werkzeug.test import TestResponse
 from enlight.jobkit.jobs import NewJob
 from enlight.main_api.models.names import new_bucket_id
 from enlight.servicekit.errors import StorageUnavailable
-
-
-@pytest.fixture(scope="module")
-def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with mongo_server(tmp_path_factory.mktemp("mongo")) as server:
-        yield server
 
 
 @pytest.fixture

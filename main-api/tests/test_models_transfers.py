@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from embedded_servers import EmbeddedServer, mongo_server
+from embedded_servers import EmbeddedServer
 from models_gateway import LIMIT_BYTES, SLOTS, ModelsGateway, models_gateway
 from safetensors import safe_open
 from safetensors.numpy import save
@@ -36,12 +36,6 @@ from enlight.servicekit.hub_snapshots import COMMIT_FILE
 from enlight.servicekit.object_store import CHUNK_BYTES
 
 SUPPORT = Path(__file__).parent / "support"
-
-
-@pytest.fixture(scope="module")
-def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with mongo_server(tmp_path_factory.mktemp("mongo")) as server:
-        yield server
 
 
 @pytest.fixture

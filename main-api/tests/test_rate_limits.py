@@ -25,25 +25,6 @@ from enlight.servicekit.errors import QuotaExceeded
 LIMITS = {"requests": RateLimit(10, 60), "gpu_seconds": RateLimit(100.5, 3600), "burst": RateLimit(3, 1)}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with valkey_server(tmp_path_factory.mktemp("valkey") / "data") as server:
-        yield server
-
-
-@pytest.fixture
-def redis(server: EmbeddedServer) -> Iterator[Redis]:
-    with closing(Redis.from_url(server.url, socket_timeout=5)) as redis:
-        redis.flushall()
-        yield redis
-
-
-@pytest.fixture
-def client(server: EmbeddedServer, redis: Redis) -> Iterator[CacheClient]:
-    with closing(CacheClient([server.url], probe_every_s=0.05)) as client:
-        yield client
-
-
 @pytest.fixture(params=["shared", "alone"])
 def limiter(request: pytest.FixtureRequest) -> Iterator[RateLimiter]:
     """One with a cache server, and one of a process that has none."""

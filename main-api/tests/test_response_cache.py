@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import cast
@@ -26,25 +26,6 @@ SECRET = b"s" * 32
 KEY = "enlight:v1:response:" + "0" * 64
 INLINE_BYTES = 1000
 MAX_BYTES = 6 << 20
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with valkey_server(tmp_path_factory.mktemp("valkey") / "data") as server:
-        yield server
-
-
-@pytest.fixture
-def redis(server: EmbeddedServer) -> Iterator[Redis]:
-    with closing(Redis.from_url(server.url, socket_timeout=5)) as redis:
-        redis.flushall()
-        yield redis
-
-
-@pytest.fixture
-def client(server: EmbeddedServer, redis: Redis) -> Iterator[CacheClient]:
-    with closing(CacheClient([server.url], probe_every_s=0.05)) as client:
-        yield client
 
 
 @pytest.fixture

@@ -16,12 +16,6 @@ from enlight.main_api.usage import BATCH, UsageRecord, UsageRecorder
 from enlight.servicekit.errors import DatabaseUnavailable
 
 
-@pytest.fixture(scope="module")
-def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with mongo_server(tmp_path_factory.mktemp("usage") / "mongo") as server:
-        yield server
-
-
 @pytest.fixture
 def database(mongo: EmbeddedServer, request: pytest.FixtureRequest) -> Iterator[Documents]:
     with closing_database(mongo, f"usage{abs(hash(request.node.name)) % 10**8}") as database:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from gpu_memory import room_bytes
 from numpy.typing import NDArray
 from realesrgan_pictures import photo
 from spandrel.architectures.ESRGAN import ESRGAN
@@ -126,18 +125,6 @@ def test_in_full_precision_the_published_trunk_runs() -> None:
     assert networks.fused_trunk(residual_blocks(torch.float32)) is None
 
 
-@contextmanager
-def room_bytes(more_bytes: int) -> Iterator[None]:
-    """Lets this process allocate so much more GPU memory than it holds now."""
-    torch.cuda.empty_cache()
-    total_bytes = torch.cuda.get_device_properties(GPU).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + more_bytes) / total_bytes, GPU)
-    try:
-        yield
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, GPU)
-
-
 def test_a_budget_that_is_kept_is_enough() -> None:
     in_stages = staged(network(), device=GPU, dtype=torch.float16)
     assert in_stages is not None
@@ -158,6 +145,6 @@ def test_a_budget_that_is_kept_is_enough() -> None:
 def test_memory_that_runs_out_is_told_as_that() -> None:
     in_stages = staged(network(), device=GPU, dtype=torch.float16)
     assert in_stages is not None
-    with room_bytes(64 << 20), pytest.raises(RuntimeError) as raised:
+    with room_bytes(64 << 20, GPU), pytest.raises(RuntimeError) as raised:
         enlarged(in_stages, photo(600, 600), Budget(10**9))
     assert is_out_of_memory(raised.value)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +15,16 @@ import pymongo
 import pymongo.errors
 import redis
 
+from enlight.servicekit.local_process import LocalProcess, free_port
+from enlight.servicekit.settings import child_environment
+
 _ROOT = Path(__file__).resolve().parents[3]
 _MONGO_SCRIPT = _ROOT / "mongodb-server/embedded.py"
 _VALKEY_SCRIPT = _ROOT / "enlight-redis/embedded.py"
-_START_S = 60.0  # two slow cores, many tests beside each other
+START_S = 60.0  # two slow cores, many tests beside each other
 
 
-class EmbeddedServer:
+class EmbeddedServer(LocalProcess):
     """One server process on a loopback port that stays the same over restarts, as its data does.
 
     Args:
@@ -36,67 +38,35 @@ class EmbeddedServer:
     def __init__(
         self, script: Path, folder: Path, scheme: str, ready: Callable[[str], bool], arguments: Sequence[str] = ()
     ) -> None:
-        self._script = script
-        self._folder = folder
-        self._ready = ready
-        self._arguments = list(arguments)
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"{scheme}://127.0.0.1:{self.port}/"
-        self.log = folder.with_name(folder.name + ".log")
+        super().__init__(
+            f"the server at {self.url}",
+            [sys.executable, str(script), "--port", str(self.port), "--data", str(folder), *arguments],
+            environment=child_environment({}),
+            log=folder.with_name(folder.name + ".log"),
+            is_ready=lambda: ready(self.url),
+            ready_timeout_s=START_S,
+        )
+        self._paused = False
 
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        assert self._process is not None, "the server is not running"
-        return self._process.pid
-
-    def start(self) -> None:
-        """Starts the server on its port with the data that it has, and waits until it answers."""
-        assert self._process is None, "the server is running"
-        command = [sys.executable, str(self._script), "--port", str(self.port), "--data", str(self._folder)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *self._arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
-        deadline_s = time.monotonic() + _START_S
-        while not self._ready(self.url):
-            if self._process.poll() is not None or time.monotonic() > deadline_s:
-                self.kill()
-                raise RuntimeError(f"no server on port {self.port}:\n{self.log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """Asks the server to end, and waits; nothing to do for one that is not running."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """kill -9."""
-        self._end(signal.SIGKILL)
+    def stop(self, timeout_s: float = 20) -> int:
+        """Asks the server to end, and waits; a stopped process would not see that."""
+        if self._paused:
+            self.resume()
+        return super().stop(timeout_s)
 
     def pause(self) -> None:
         """SIGSTOP: the port stays open, nothing answers."""
-        assert self._process is not None, "the server is not running"
-        self._process.send_signal(signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
+        self._paused = True
         while psutil.Process(self.pid).status() != psutil.STATUS_STOPPED:  # its threads stop one after the other
             time.sleep(0.001)
 
     def resume(self) -> None:
         """SIGCONT."""
-        assert self._process is not None, "the server is not running"
-        self._process.send_signal(signal.SIGCONT)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        process.send_signal(signal.SIGCONT)  # a stopped process does not see SIGTERM
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        os.kill(self.pid, signal.SIGCONT)
+        self._paused = False
 
 
 @contextmanager
@@ -129,8 +99,8 @@ def valkey_server(
 
 @contextmanager
 def _running(server: EmbeddedServer) -> Iterator[EmbeddedServer]:
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()
@@ -152,9 +122,3 @@ def _valkey_answers(url: str) -> bool:
             return bool(client.ping())
         except redis.RedisError:
             return False
-
-
-def _free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
-        return port

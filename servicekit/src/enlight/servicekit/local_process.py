@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -48,7 +49,7 @@ class LocalProcess:
     @property
     def pid(self) -> int:
         """Id of the process that was started, which is the id of its process group as well."""
-        assert self._process is not None, f"{self._name} was not started"
+        assert self._process is not None, f"{self._name} is not running"
         return self._process.pid
 
     def start(self, *, wait: bool = True) -> None:
@@ -80,7 +81,7 @@ class LocalProcess:
         raise RuntimeError(f"{self._name} is not ready; the end of its log:\n{end_of_log}")
 
     def stop(self, timeout_s: float = 60) -> int:
-        """Asks it to stop and insists after ``timeout_s``; returns its exit status."""
+        """Asks it to stop and insists after ``timeout_s``; returns its exit status, 0 for one that does not run."""
         process = self._process
         if process is None:
             return 0
@@ -96,9 +97,12 @@ class LocalProcess:
 
     def kill(self) -> None:
         """kill -9 of its process group. Processes that it put into others must notice by themselves."""
-        assert self._process is not None, f"{self._name} was not started"
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):  # all of the group have ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
 
     def __enter__(self) -> Self:
         try:

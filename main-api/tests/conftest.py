@@ -1,0 +1,41 @@
+"""A database, a Valkey and clients of it. A module that needs others defines its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from embedded_servers import EmbeddedServer, mongo_server, valkey_server
+from redis import Redis
+
+from enlight.main_api.cache.client import CacheClient
+
+
+@pytest.fixture(scope="module")
+def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A database server, for the tests of one module."""
+    with mongo_server(tmp_path_factory.mktemp("mongo") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A Valkey, for the tests of one module."""
+    with valkey_server(tmp_path_factory.mktemp("valkey") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def redis(server: EmbeddedServer) -> Iterator[Redis]:
+    """The way to look into it; it is empty at first."""
+    with closing(Redis.from_url(server.url, socket_timeout=5)) as redis:
+        redis.flushall()
+        yield redis
+
+
+@pytest.fixture
+def client(server: EmbeddedServer, redis: Redis) -> Iterator[CacheClient]:
+    """The cache's client of it."""
+    with closing(CacheClient([server.url], probe_every_s=0.05)) as client:
+        yield client
