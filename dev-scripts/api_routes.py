@@ -44,12 +44,13 @@ MAIN_API: tuple[Route, ...] = (
     ),
     Route(
         "POST /v1/trainings",
-        "Answers 202 once the job is in the database. The header `Idempotency-Key` makes a repeated request the same "
-        "job (422 with another body), `X-Webhook-URL` is told the end. `GET /v1/trainings` lists (`state`, `model_id`, "
-        "`limit`, `before`), `GET /v1/trainings/<id>` shows, `/<id>/events` follows as server-sent events `state` and "
-        "`progress` (resumable by `Last-Event-ID`), `POST /<id>/cancel` ends it within one step, `DELETE` forgets an "
-        "ended one. `GET /v1/webhook-secret` shows what webhooks are signed with.",
-        TrainingBody,
+        "The body is that of dreambooth-api's route, below. Answers 202 once the job is in the database. The header "
+        "`Idempotency-Key` makes a repeated request the same job (422 with another body), `X-Webhook-URL` is told the "
+        "end. `GET /v1/trainings` lists (`state`, `model_id`, `limit`, `before`), `GET /v1/trainings/<id>` shows, "
+        "`/<id>/events` follows as server-sent events `state` and `progress` (resumable by `Last-Event-ID`), "
+        "`POST /<id>/cancel` ends it within one step, `DELETE` forgets an ended one. `GET /v1/webhook-secret` shows "
+        "what webhooks are signed with.",
+        None,
         '{"id": "tr-...", "state": "queued", "model_id": "my-chair", "attempt": 0, "position": 0, ...}',
     ),
     Route(
