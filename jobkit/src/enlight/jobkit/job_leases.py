@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from enlight.jobkit import gpu_time
 from enlight.jobkit.database import Documents, database_errors, server_time
 from enlight.jobkit.job_collection import JobCollection, ended, literal
 from enlight.jobkit.jobs import Job
-from enlight.jobkit.states import State
+from enlight.jobkit.states import EndState
 
 WORKER_LOST = "worker_lost"
 """Code of the reason of a job that failed because its workers kept dying."""
@@ -66,6 +67,7 @@ class JobLeases(JobCollection):
                 "worker": literal(worker),
                 "lease_until": self._lease_end,
                 "started_at": {"$ifNull": ["$started_at", "$$NOW"]},
+                **gpu_time.begins(),
             },
         )
 
@@ -74,7 +76,7 @@ class JobLeases(JobCollection):
 
         True: somebody asked to cancel it. A committed job is past that.
         """
-        values: dict[str, object] = {"lease_until": self._lease_end}
+        values = {"lease_until": self._lease_end, **gpu_time.goes_on()}
         if progress is not None:
             values["progress"] = literal(dict(progress))
         job = _held(self.change(_held_by(job_id, attempt), values, visible=progress is not None))
@@ -103,8 +105,8 @@ class JobLeases(JobCollection):
     def release(self, job_id: str, attempt: int) -> None:
         """Gives the job back unfinished, not as a lost attempt; cancelled if that was asked for meanwhile."""
         held = _held_by(job_id, attempt)
-        if self.change({**held, **_CANCELLED}, ended("cancelled")) is None:
-            _held(self.change({**held, **_NOT_CANCELLED}, _QUEUED))
+        if self.change({**held, **_CANCELLED}, {**ended("cancelled"), **gpu_time.ends("cancelled")}) is None:
+            _held(self.change({**held, **_NOT_CANCELLED}, {**_QUEUED, **gpu_time.ends("released")}))
 
     def reap(self) -> list[str]:
         """Takes back the jobs whose lease ran out, and gives the ids of those that are to be dispatched again.
@@ -113,7 +115,7 @@ class JobLeases(JobCollection):
         is queued again however often.
         """
         expired = {"state": "running", "lease_until": {"$lt": server_time(self._database)}}
-        lost = {"lost_attempts": {"$add": ["$lost_attempts", 1]}}
+        lost = {"lost_attempts": {"$add": ["$lost_attempts", 1]}, **gpu_time.is_lost()}
         last = self.max_attempts - 1
         worker_lost = {
             "code": WORKER_LOST,
@@ -135,8 +137,8 @@ class JobLeases(JobCollection):
             ids.append(job.id)
         return ids
 
-    def _end(self, job_id: str, attempt: int, state: State, values: Mapping[str, object]) -> None:
-        if self.change(_held_by(job_id, attempt), {**ended(state), **values}) is not None:
+    def _end(self, job_id: str, attempt: int, state: EndState, values: Mapping[str, object]) -> None:
+        if self.change(_held_by(job_id, attempt), {**ended(state), **gpu_time.ends(state), **values}) is not None:
             return
         # The same call may have got through before, with its answer lost. Ended jobs keep their attempt.
         with database_errors():

@@ -6,9 +6,23 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from enlight.jobkit.states import FINAL_STATES, State
+from enlight.jobkit.states import FINAL_STATES, EndState, State
+
+Outcome = Literal[EndState, "released", "lost"]
+"""How an attempt ended; ``released``: its worker gave the job back, ``lost``: its lease ran out."""
+
+
+@dataclass(frozen=True)
+class EndedAttempt:
+    """A worker's time on a job, which is over."""
+
+    attempt: int
+    outcome: Outcome
+    gpu_seconds: float
+    ended_at: datetime
+    """Of a lost one: its last sign of life."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,14 @@ class Job(NewJob):
     """Who holds it, or held it last."""
     lease_until: datetime | None
     """Until when the holder is believed to live, by the database's clock; None unless running."""
+    renewed_at: datetime | None
+    """The last sign of life of whoever holds it, or held it last."""
+    gpu_seconds: float
+    """Seconds that workers had the job, all attempts together, up to the last sign of life."""
+    counted_gpu_seconds: float
+    """How many of these were counted against the tenant's limit."""
+    unrecorded_attempts: tuple[EndedAttempt, ...]
+    """Attempts that ended and are not among the usage records yet."""
     progress: dict[str, Any] | None
     revision: int
     """Grows with every change that a client can see, progress included; 1 at creation."""
@@ -68,4 +90,8 @@ class Job(NewJob):
 def job_from_document(document: Mapping[str, Any]) -> Job:
     """The job that a document of the collection ``jobs`` describes; fields unknown here are left out."""
     values = {field.name: document.get(field.name) for field in dataclasses.fields(Job) if field.name != "id"}
+    # Records from before there were these fields have used nothing that is known.
+    values["gpu_seconds"] = values["gpu_seconds"] or 0.0
+    values["counted_gpu_seconds"] = values["counted_gpu_seconds"] or 0.0
+    values["unrecorded_attempts"] = tuple(EndedAttempt(**ended) for ended in values["unrecorded_attempts"] or ())
     return Job(id=document["_id"], **values)  # type: ignore[arg-type]  # the database's values have Any

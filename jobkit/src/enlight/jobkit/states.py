@@ -6,6 +6,8 @@ from typing import Literal
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
+EndState = Literal["succeeded", "failed", "cancelled"]
+
 STATES: tuple[State, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
 
 FINAL_STATES: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
