@@ -1,4 +1,4 @@
-"""Writes docs/settings.md, docs/api.md and .env.example from the code; ``--check`` only compares."""
+"""Writes docs/settings.md, docs/api.md, docs/openapi/ and .env.example from the code; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from api_page import api_page
+from openapi_documents import openapi_documents
 
 from enlight.bgrem.settings import Settings as BgremSettings
 from enlight.dreambooth_api.settings import Settings as DreamboothApiSettings
@@ -51,7 +52,12 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "api.md": api_page(),
         ROOT / "docs" / "settings.md": INTRODUCTION + "".join(tables),
         ROOT / ".env.example": "\n".join(examples),
+        **openapi_documents(ROOT / "docs" / "openapi"),
     }
+
+
+def _stale() -> dict[Path, str]:
+    return {path: text for path, text in pages().items() if not path.is_file() or path.read_text() != text}
 
 
 def main() -> int:
@@ -59,14 +65,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say which document is not up to date")
     check = parser.parse_args().check
-    stale = [path for path, text in pages().items() if not path.is_file() or path.read_text() != text]
     if check:
+        stale = _stale()
         for path in stale:
             print(f"{path.relative_to(ROOT)} is not what the code says: run `make docs`")
         return 1 if stale else 0
-    for path in stale:
-        path.write_text(pages()[path])
-        print(f"wrote {path.relative_to(ROOT)}")
+    for _ in range(2):  # the gateway's document is made with a page of the first round
+        for path, text in _stale().items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            print(f"wrote {path.relative_to(ROOT)}")
     return 0
 
 

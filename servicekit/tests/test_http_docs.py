@@ -1,13 +1,22 @@
-"""The documentation that other tests do not look at: what is asked for by many at once."""
+"""The documentation that other tests do not look at: many who ask at once, and what flask-openapi cannot say."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Literal
 
 import pytest
-from example_service import create_app
+from example_service import SMALL_BYTES, create_app
+from flask_openapi.openapi import OpenAPI
+from pydantic import BaseModel, Field
+
+from enlight.servicekit.http import Readiness, create_service_app
+from enlight.servicekit.http_docs import operations_of, without_null
+from enlight.servicekit.http_pictures import picture_answer, picture_body
+from enlight.servicekit.schemas import ErrorBody
 
 
 def test_the_document_is_made_once_however_many_ask_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +40,92 @@ def test_the_document_is_made_once_however_many_ask_first(monkeypatch: pytest.Mo
     assert len(made) == 1
     assert len(documents) == 1
     assert '"413"' in documents.pop()
+
+
+class Options(BaseModel):
+    """Options of a route that takes a picture."""
+
+    quality: Annotated[int, Field(ge=1, le=100)] = 90
+    colour: str | None = Field(None, description="Behind it.")
+    kind: Literal["a", "b"] | int | None = None
+
+
+def document_of(app: OpenAPI) -> dict[str, Any]:
+    document: dict[str, Any] = app.test_client().get("/openapi.json").json or {}
+    return document
+
+
+def test_every_route_is_there_under_its_view_s_name() -> None:
+    app = create_app()
+    document = document_of(app)
+    described = {(path, method) for path, method, _ in operations_of(document)}
+    routes = {
+        (re.sub("<(.+?)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert described == routes
+    names = [operation["operationId"] for _, _, operation in operations_of(document)]
+    assert len(names) == len(set(names))
+    assert {"draw", "job", "index", "ready"} <= set(names)
+
+
+def test_an_error_is_one_component_with_its_codes_and_headers() -> None:
+    # Given a route that names an error, of a service whose errors have one more field
+    app = create_service_app(
+        service="example",
+        version="1",
+        description="",
+        readiness=lambda: Readiness("ready"),
+        default_body_limit_bytes=SMALL_BYTES,
+        error_fields={"status": "false"},
+    )
+
+    @app.get("/thing", summary="A thing", responses={503: ErrorBody})
+    def thing() -> dict[str, object]:
+        """Gives the thing,
+        whole."""
+        return {}
+
+    # When the document is made
+    document = document_of(app)
+    # Then the error is a reference to what is said of it once
+    operation = document["paths"]["/thing"]["get"]
+    assert operation["responses"] == {"503": {"$ref": "#/components/responses/Error503"}}
+    error = document["components"]["responses"]["Error503"]
+    assert "`queue_full`" in error["description"]
+    assert set(error["headers"]) == {"X-Request-ID", "Retry-After"}
+    body = document["components"]["schemas"]["ErrorBody"]
+    assert body["properties"]["status"] == {"const": "false"}
+    assert body["required"] == ["message", "error", "status"]
+    assert body["additionalProperties"] is False
+    # And lines stay lines, in whole numbers
+    assert operation["description"] == "Gives the thing,\nwhole."
+    assert "8.0" not in app.test_client().get("/openapi.json").text
+
+
+def test_a_query_has_no_null() -> None:
+    assert without_null({"anyOf": [{"type": "string", "maxLength": 3}, {"type": "null"}], "default": None}) == {
+        "type": "string",
+        "maxLength": 3,
+    }
+    assert without_null({"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}) == {
+        "anyOf": [{"type": "string"}, {"type": "integer"}]
+    }
+    assert without_null({"type": "integer", "default": 0}) == {"type": "integer", "default": 0}
+
+
+def test_a_picture_s_route_describes_the_form_with_every_option() -> None:
+    body = picture_body(Options, form_fields=("image", "file"))
+    form = body["content"]["multipart/form-data"]["schema"]
+    assert list(form["properties"]) == ["image", "file", "quality", "colour", "kind"]
+    assert form["properties"]["colour"]["type"] == "string"
+    assert form["additionalProperties"] is False
+    assert form["oneOf"] == [{"required": ["image"]}, {"required": ["file"]}]
+    assert picture_body(Options, form_fields=("file",))["content"]["multipart/form-data"]["schema"]["required"] == [
+        "file"
+    ]
+    answer = picture_answer({"X-Width": "Pixels."})["200"]
+    assert isinstance(answer, dict)
+    assert set(answer["content"]) == {"image/png", "image/jpeg", "image/webp"}
+    assert answer["headers"]["X-Width"]["required"]

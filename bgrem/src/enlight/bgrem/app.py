@@ -23,8 +23,12 @@ _WORKER_METRICS = {
 }
 
 
-def create_app(settings: Settings | None = None) -> OpenAPI:
-    """The WSGI application, its worker started.
+def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenAPI:
+    """The WSGI application, with its worker.
+
+    Args:
+        settings: None: those of the environment.
+        start: Whether its worker is started; False for an application that only describes itself.
 
     Raises:
         SettingsError: a setting is unknown, misspelt or out of range.
@@ -51,5 +55,6 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_api(model_routes(weights))
     service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
     app.extensions["enlight"] = service
-    service.start()
+    if start:
+        service.start()
     return app

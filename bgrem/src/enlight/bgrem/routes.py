@@ -22,6 +22,7 @@ from enlight.bgrem.schemas import (
 from enlight.bgrem.weights import MODELS
 from enlight.servicekit.errors import InvalidField
 from enlight.servicekit.http import client_gone
+from enlight.servicekit.http_pictures import picture_answer, picture_body
 from enlight.servicekit.http_uploads import uploaded_file
 from enlight.servicekit.images import decode_base64, to_base64
 from enlight.servicekit.schemas import ErrorBody
@@ -29,26 +30,14 @@ from enlight.servicekit.text_options import read_options
 from enlight.servicekit.weight_files import WeightFolder
 from enlight.servicekit.worker_service import WorkerService
 
-_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 413, 415, 422, 503, 504)}
+_ERRORS: ResponseDict = {str(status): ErrorBody for status in (503, 504)}
 _CUTOUT = Tag(name="background removal", description="A picture in, its subject out.")
 _MODELS = Tag(name="models", description="The networks that find the subject.")
 
-_IMAGE = {"type": "string", "format": "binary"}
-_IMAGE_ANSWER: ResponseDict = {
-    "200": {
-        "description": "The picture's file; its size in the headers X-Width and X-Height.",
-        "content": {f"image/{kind}": {"schema": _IMAGE} for kind in ("png", "webp", "jpeg")},
-    }
-}
 _FILE_FIELDS = ("file", "image")
-_UPLOAD_BODY: dict[str, Any] = {
-    "required": True,
-    "description": "The bytes of a PNG, JPEG, WebP or HEIC file, or a form with the file in the field `file`.",
-    "content": {
-        "application/octet-stream": {"schema": _IMAGE},
-        "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {"file": _IMAGE}}},
-    },
-}
+_CUTOUT_BODY = picture_body(CutoutOptions, form_fields=_FILE_FIELDS)
+_REMBG_BODY = picture_body(RembgOptions, form_fields=_FILE_FIELDS[:1])
+_PICTURE = picture_answer({"X-Width": "Pixels.", "X-Height": "Pixels."})
 
 
 def seed_routes(service: WorkerService) -> APIBlueprint:
@@ -77,19 +66,19 @@ def cutout_routes(service: WorkerService) -> APIBlueprint:
     """``/v1/cutout``, and ``/api/remove`` for clients of rembg's server."""
     routes = APIBlueprint("cutout", __name__, abp_tags=[_CUTOUT], abp_responses=_ERRORS)
 
-    @routes.post("/v1/cutout", summary="Cut out, in detail", responses=_IMAGE_ANSWER, request_body=_UPLOAD_BODY)
+    @routes.post("/v1/cutout", summary="Cut out, in detail", responses=_PICTURE, request_body=_CUTOUT_BODY)
     def cutout(query: CutoutOptions) -> Response:
         """A picture as bytes in, as bytes out: with transparency, on a colour, or the mask alone."""
         upload = uploaded_file(request, form_fields=_FILE_FIELDS)
         return _answer(_run(service, read_options(CutoutOptions, request.args, upload.form).request(upload)))
 
-    @routes.post("/api/remove", summary="As rembg's server", responses=_IMAGE_ANSWER, request_body=_UPLOAD_BODY)
+    @routes.post("/api/remove", summary="As rembg's server", responses=_PICTURE, request_body=_REMBG_BODY)
     def rembg_remove(query: RembgOptions) -> Response:
         """The form of `rembg s`, version 2.0.86, with the models of this service. Answers with a PNG."""
         upload = uploaded_file(request, form_fields=_FILE_FIELDS[:1])
         return _answer(_run(service, read_options(RembgOptions, request.args, upload.form).request(upload)))
 
-    @routes.get("/api/remove", summary="Not taken: pictures by address")
+    @routes.get("/api/remove", summary="Not taken: pictures by address", responses={"422": ErrorBody})
     def rembg_remove_url(query: RembgUrlQuery) -> Response:
         """rembg's server would fetch the picture at `url`; this one fetches nothing, and answers 422."""
         raise InvalidField.of("url", "is not taken: send the picture itself, with POST")

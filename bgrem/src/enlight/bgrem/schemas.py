@@ -14,7 +14,7 @@ from enlight.bgrem.options import AsJson, ColourText, RembgColourText, parse_col
 from enlight.bgrem.requests import CutoutRequest, Garment, ImageFormat, Matting, ModelName
 from enlight.servicekit.errors import InvalidField
 from enlight.servicekit.http_uploads import Upload
-from enlight.servicekit.schemas import StrictModel
+from enlight.servicekit.schemas import Answer, Base64, StrictModel
 from enlight.servicekit.text_options import TRUTH, WHOLE_NUMBER
 
 MAX_ERODE_SIZE_PX = 255
@@ -27,14 +27,14 @@ ErodeSize = Annotated[int, Field(ge=0, le=MAX_ERODE_SIZE_PX), WHOLE_NUMBER]
 class RemoveBody(StrictModel):
     """``POST /remove`` and ``POST /remove-opacity``: the seed's fields."""
 
-    input_image: str = Field(description="PNG, JPEG, WebP or HEIC file, base64.")
+    input_image: Base64 = Field(description="PNG, JPEG, WebP or HEIC file, base64.")
     model: ModelName = Field("u2net", description="The network that finds the subject.")
 
 
-class RemoveAnswer(BaseModel):
+class RemoveAnswer(Answer):
     """Answer of ``/remove`` and ``/remove-opacity``."""
 
-    output_image: str = Field(description="PNG file, base64.")
+    output_image: Base64 = Field(description="PNG file, base64.")
 
 
 class CutoutOptions(BaseModel):
@@ -155,7 +155,7 @@ class RembgUrlQuery(BaseModel):
     url: str | None = Field(None, description="Not taken.")
 
 
-class ModelView(BaseModel):
+class ModelView(Answer):
     """One network."""
 
     name: str
@@ -167,7 +167,7 @@ class ModelView(BaseModel):
     default: bool = Field(description="Used where a request names none.")
 
 
-class ModelList(BaseModel):
+class ModelList(Answer):
     """The networks of this service."""
 
     models: list[ModelView]

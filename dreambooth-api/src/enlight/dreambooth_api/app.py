@@ -37,8 +37,12 @@ _ENGINE_METRICS = {
 }
 
 
-def create_app(settings: Settings | None = None) -> OpenAPI:
-    """The WSGI application, its engine and its training slots started.
+def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenAPI:
+    """The WSGI application, with its engine and its training slots.
+
+    Args:
+        settings: None: those of the environment.
+        start: Whether engine and training slots are started; False for an application that only describes itself.
 
     Raises:
         SettingsError: a setting is unknown, misspelt or out of range.
@@ -84,7 +88,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_api(base_model_routes(catalogue, default=settings.default_base_model))
     service.add_metrics(app.extensions["metrics"])
     app.extensions["enlight"] = service
-    service.start()
+    if start:
+        service.start()
     return app
 
 

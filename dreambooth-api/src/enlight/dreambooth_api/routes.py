@@ -17,6 +17,7 @@ from enlight.dreambooth_api.generations import Generations
 from enlight.dreambooth_api.requests import GenerationResult
 from enlight.dreambooth_api.schemas import (
     BaseModelList,
+    EventsHeaders,
     GenerationAnswer,
     GenerationBody,
     InferenceAnswer,
@@ -33,6 +34,7 @@ from enlight.dreambooth_api.schemas import (
     TrainingPath,
     TrainingView,
 )
+from enlight.dreambooth_api.training_answers import EVENTS, NO_MODEL_MADE
 from enlight.dreambooth_api.training_events import EventStreams
 from enlight.dreambooth_api.training_jobs import TrainingJob
 from enlight.dreambooth_api.training_queue import TrainingQueue
@@ -43,7 +45,9 @@ from enlight.servicekit.images import to_base64
 from enlight.servicekit.schemas import ErrorBody
 from enlight.servicekit.worker_service import CLIENT_CHECK_S
 
-_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 404, 409, 413, 415, 422, 503)}
+_ERRORS: ResponseDict = {"503": ErrorBody}
+_NO_TRAINING: ResponseDict = {"404": ErrorBody}
+_NO_MODEL: ResponseDict = {"404": ErrorBody, "504": ErrorBody}
 _TRAINING = Tag(name="training", description="Photos in, a model of the subject in the bucket.")
 _INFERENCE = Tag(name="inference", description="Pictures of a subject from its model.")
 _BASES = Tag(name="base models", description="What trainings start from.")
@@ -53,7 +57,7 @@ def training_routes(checker: TrainingChecker, queue: TrainingQueue, streams: Eve
     """``/train`` and ``/v1/trainings``."""
     routes = APIBlueprint("training", __name__, abp_tags=[_TRAINING], abp_responses=_ERRORS)
 
-    @routes.post("/train", summary="Train and wait for the end", responses={"200": TrainAnswer})
+    @routes.post("/train", summary="Train and wait for the end", responses={"200": TrainAnswer, **NO_MODEL_MADE})
     def train(body: TrainBody) -> dict[str, Any]:
         """Teaches a model the subject of the photos and answers when it is in the bucket. An identical request
         after an interruption goes on from the last checkpoint. A client that leaves cancels the training."""
@@ -70,7 +74,7 @@ def training_routes(checker: TrainingChecker, queue: TrainingQueue, streams: Eve
         subject. Nothing is kept, and nothing that can be trained on is refused."""
         return _photos_answer(checker.from_photos_check_body(body)).model_dump()
 
-    @routes.post("/v1/trainings", summary="Start a training", responses={"202": TrainingView})
+    @routes.post("/v1/trainings", summary="Start a training", responses={"202": TrainingView, "409": ErrorBody})
     def start_training(body: TrainingBody) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Accepts a training and answers at once. It goes on without its client, and over a restart of the service."""
         checked = checker.from_training_body(body)
@@ -82,18 +86,24 @@ def training_routes(checker: TrainingChecker, queue: TrainingQueue, streams: Eve
         """The trainings started on this route, newest first."""
         return {"trainings": [_view(queue, job) for job in queue.list(query.state, query.limit)]}
 
-    @routes.get("/v1/trainings/<training_id>", summary="Show a training", responses={"200": TrainingView})
+    @routes.get(
+        "/v1/trainings/<training_id>", summary="Show a training", responses={"200": TrainingView, **_NO_TRAINING}
+    )
     def show_training(path: TrainingPath) -> dict[str, Any]:
         """State, step, loss, rate and remaining seconds."""
         return _view(queue, queue.get(path.training_id))
 
-    @routes.get("/v1/trainings/<training_id>/events", summary="Follow a training")
-    def follow_training(path: TrainingPath) -> Response:
+    @routes.get("/v1/trainings/<training_id>/events", summary="Follow a training", responses=EVENTS)
+    def follow_training(path: TrainingPath, header: EventsHeaders) -> Response:
         """Server-sent events `state` and `progress` until the training ends; resumable by Last-Event-ID."""
-        stream = streams.open(queue.get(path.training_id), request.headers.get("Last-Event-ID"))
+        stream = streams.open(queue.get(path.training_id), header.last_event_id)
         return Response(stream, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
-    @routes.post("/v1/trainings/<training_id>/cancel", summary="Cancel a training", responses={"202": TrainingView})
+    @routes.post(
+        "/v1/trainings/<training_id>/cancel",
+        summary="Cancel a training",
+        responses={"202": TrainingView, "409": ErrorBody, **_NO_TRAINING},
+    )
     def cancel_training(path: TrainingPath) -> tuple[dict[str, Any], int]:
         """Ends the training within one step; nothing is published."""
         job = queue.get(path.training_id)
@@ -107,14 +117,16 @@ def inference_routes(generations: Generations) -> APIBlueprint:
     """``/inference`` and ``/v1/generations``."""
     routes = APIBlueprint("inference", __name__, abp_tags=[_INFERENCE], abp_responses=_ERRORS)
 
-    @routes.post("/inference", summary="Generate pictures", responses={"200": InferenceAnswer})
+    @routes.post("/inference", summary="Generate pictures", responses={"200": InferenceAnswer, **_NO_MODEL})
     def inference(body: InferenceBody) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Makes `num_image` pictures with the model `model_id`."""
         result = generations.run(generations.from_inference_body(body), partial(client_gone, request.environ))
         images = [to_base64(image) for image in result.images]
         return {"message": "Inference is done.", "images": images}, 200, _what_ran(result)
 
-    @routes.post("/v1/generations", summary="Generate pictures, in detail", responses={"200": GenerationAnswer})
+    @routes.post(
+        "/v1/generations", summary="Generate pictures, in detail", responses={"200": GenerationAnswer, **_NO_MODEL}
+    )
     def generate(body: GenerationBody) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Makes pictures with a trained model or a base model; says what really ran. The same seed gives the same
         pictures."""

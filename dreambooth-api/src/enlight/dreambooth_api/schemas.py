@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from enlight.dreambooth_api.lr_schedules import LR_SCHEDULERS
 from enlight.dreambooth_api.photo_preflight import WarningCode
 from enlight.dreambooth_api.requests import ImageFormat, TrainingKind
-from enlight.servicekit.schemas import StrictModel
+from enlight.servicekit.schemas import TEXT_PATTERN, WORDS_PATTERN, Answer, Base64, StrictModel
 
 SEED_LIMIT = 2**63
 """Seeds are below this; image i of a request uses ``seed + i``."""
@@ -52,9 +52,23 @@ def _lr_scheduler(value: str) -> str:
     return value
 
 
-ModelId = Annotated[str, AfterValidator(_model_id), Field(examples=["Alex-Model-Fun"])]
-Prompt = Annotated[str, AfterValidator(_prompt), StringConstraints(max_length=100_000)]
-Text = Annotated[str, AfterValidator(_text), StringConstraints(max_length=100_000)]
+ModelId = Annotated[
+    str,
+    AfterValidator(_model_id),
+    Field(examples=["Alex-Model-Fun"], json_schema_extra={"pattern": f"^{MODEL_ID_PATTERN}$"}),
+]
+Prompt = Annotated[
+    str,
+    AfterValidator(_prompt),
+    StringConstraints(max_length=100_000),
+    Field(json_schema_extra={"pattern": WORDS_PATTERN}),
+]
+Text = Annotated[
+    str,
+    AfterValidator(_text),
+    StringConstraints(max_length=100_000),
+    Field(json_schema_extra={"pattern": TEXT_PATTERN}),
+]
 LrScheduler = Annotated[
     str,
     AfterValidator(_lr_scheduler),
@@ -62,7 +76,7 @@ LrScheduler = Annotated[
 ]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 Photos = Annotated[
-    list[str],
+    list[Base64],
     Field(
         min_length=1,
         max_length=MAX_PHOTOS,
@@ -114,7 +128,7 @@ class TrainBody(StrictModel):
         return self
 
 
-class TrainAnswer(BaseModel):
+class TrainAnswer(Answer):
     """Answer of ``POST /train``."""
 
     message: Literal["Training is done."] = "Training is done."
@@ -134,11 +148,11 @@ class InferenceBody(StrictModel):
     num_image: Annotated[int, Field(ge=1, le=1000)] = 10
 
 
-class InferenceAnswer(BaseModel):
+class InferenceAnswer(Answer):
     """Answer of ``POST /inference``."""
 
     message: Literal["Inference is done."] = "Inference is done."
-    images: list[str] = Field(description="base64 PNG pictures.")
+    images: list[Base64] = Field(description="base64 PNG pictures.")
 
 
 class GenerationBody(StrictModel):
@@ -161,10 +175,10 @@ class GenerationBody(StrictModel):
     format: ImageFormat = "png"
 
 
-class GenerationAnswer(BaseModel):
+class GenerationAnswer(Answer):
     """Answer of ``POST /v1/generations``: the pictures and what really ran."""
 
-    images: list[str] = Field(description="base64 pictures.")
+    images: list[Base64] = Field(description="base64 pictures.")
     format: ImageFormat
     model_id: str
     model_version: str | None
@@ -266,7 +280,7 @@ class PhotosCheckBody(StrictModel):
     resolution: ResolutionPx | None = Field(None, description="Omitted: the base model's native resolution.")
 
 
-class PhotoWarningView(BaseModel):
+class PhotoWarningView(Answer):
     """A reason to look at the photos again. The training runs all the same."""
 
     code: WarningCode = Field(description="Stable name of the reason.")
@@ -274,7 +288,7 @@ class PhotoWarningView(BaseModel):
     photos: list[int] = Field(description="The photos that it is about, from 0; empty: it is about their number.")
 
 
-class PhotoView(BaseModel):
+class PhotoView(Answer):
     """One photo as it was read."""
 
     width_px: int = Field(description="Upright, as its EXIF orientation says.")
@@ -282,7 +296,7 @@ class PhotoView(BaseModel):
     warnings: list[WarningCode] = Field(description="Codes of the warnings that name this photo.")
 
 
-class PhotosCheckAnswer(BaseModel):
+class PhotosCheckAnswer(Answer):
     """Answer of ``POST /v1/photos/check``."""
 
     ok: bool = Field(description="Whether there is no warning. With or without, the photos can be trained on.")
@@ -292,7 +306,7 @@ class PhotosCheckAnswer(BaseModel):
     warnings: list[PhotoWarningView]
 
 
-class TrainingProgressBody(BaseModel):
+class TrainingProgressBody(Answer):
     """Where a running training stands."""
 
     phase: str
@@ -306,7 +320,7 @@ class TrainingProgressBody(BaseModel):
     peak_memory_bytes: int | None
 
 
-class TrainingView(BaseModel):
+class TrainingView(Answer):
     """State of a training."""
 
     id: str
@@ -326,7 +340,7 @@ class TrainingView(BaseModel):
     parameters: dict[str, Any] = Field(description="What is trained with, after body, preset and settings.")
 
 
-class TrainingList(BaseModel):
+class TrainingList(Answer):
     """Trainings, newest first."""
 
     trainings: list[TrainingView]
@@ -338,6 +352,17 @@ class TrainingPath(BaseModel):
     training_id: Annotated[str, StringConstraints(max_length=64)]
 
 
+class EventsHeaders(BaseModel):
+    """Headers of a request for a training's events."""
+
+    last_event_id: str | None = Field(
+        None,
+        alias="Last-Event-ID",
+        description="Id of the last event that was seen: only later ones.",
+        json_schema_extra={"pattern": "^[0-9]{0,15}$"},
+    )
+
+
 class TrainingListQuery(BaseModel):
     """Query of the list of trainings."""
 
@@ -347,7 +372,7 @@ class TrainingListQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
-class PresetView(BaseModel):
+class PresetView(Answer):
     """A named set of values for the fields of ``POST /v1/trainings``."""
 
     name: str
@@ -355,7 +380,7 @@ class PresetView(BaseModel):
     parameters: dict[str, Any] = Field(description="By field; a field that is not here is as without a preset.")
 
 
-class BaseModelView(BaseModel):
+class BaseModelView(Answer):
     """A base model that may be used on this machine."""
 
     name: str
@@ -372,7 +397,7 @@ class BaseModelView(BaseModel):
     presets_error: str | None = Field(description="Why only `seed` can be used: what is wrong in the base's file.")
 
 
-class BaseModelList(BaseModel):
+class BaseModelList(Answer):
     """The base models that this service allows."""
 
     default: str = Field(description="The base model of a request that names none.")

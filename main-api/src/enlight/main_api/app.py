@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
 from flask_openapi import OpenAPI
@@ -10,9 +11,9 @@ from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.main_api import usage
 from enlight.main_api.cache.kept_answers import KeptAnswers
 from enlight.main_api.dependencies import DependencyWatch
+from enlight.main_api.document import finish_document
 from enlight.main_api.gateway import Gateway
-from enlight.main_api.keys import authentication
-from enlight.main_api.keys.authentication import Authenticator
+from enlight.main_api.keys.authentication import Authenticator, add_challenge, authenticate
 from enlight.main_api.keys.routes import key_routes
 from enlight.main_api.limits import quotas
 from enlight.main_api.limits.admission import ByteBudget, Places
@@ -27,7 +28,7 @@ from enlight.main_api.trainings.routes import training_routes
 from enlight.main_api.trainings.service import TrainingService
 from enlight.main_api.upstreams.client_watch import ClientWatch
 from enlight.main_api.upstreams.forwarding import Forwarder
-from enlight.main_api.upstreams.routes_images import image_routes
+from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES, image_routes
 from enlight.main_api.upstreams.routes_inference import inference_routes
 from enlight.main_api.upstreams.services_behind import services_behind, version_of
 from enlight.main_api.usage import UsageRecorder
@@ -35,19 +36,13 @@ from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.settings import load_settings
 
-_PICTURE_RULES = (
-    "/remove",
-    "/remove-opacity",
-    "/upsampler",
-    "/realesrgan",
-    "/v1/cutout",
-    "/v1/upscale",
-    "/v1/upscale/realesrgan",
-)
 
+def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenAPI:
+    """The WSGI application, with what runs beside it.
 
-def create_app(settings: Settings | None = None) -> OpenAPI:
-    """The WSGI application, with what runs beside it started.
+    Args:
+        settings: None: those of the environment.
+        start: Whether what runs beside it is started; False for an application that only describes itself.
 
     Raises:
         SettingsError: a setting is unknown, misspelt or out of range.
@@ -100,6 +95,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         models=models,
     )
 
+    authenticator = _authenticator(settings, stores)
     app = create_service_app(
         service="main-api",
         version=version("enlight-main-api"),
@@ -107,15 +103,16 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         readiness=gateway.readiness,
         default_body_limit_bytes=settings.max_small_body_bytes,
         body_limits={
-            **dict.fromkeys(_PICTURE_RULES, settings.max_body_bytes),
+            **{route.rule: settings.max_body_bytes for route in PICTURE_ROUTES},
             "/train": settings.max_train_body_bytes,
             "/v1/trainings": settings.max_train_body_bytes,
             "/v1/photos/check": settings.max_train_body_bytes,
             IMPORT_RULE: settings.max_import_bytes,
         },
+        authenticate=partial(authenticate, authenticator),
+        finish_document=partial(finish_document, keys_asked=authenticator is not None),
     )
-    authenticator = _authenticator(settings, stores)
-    authentication.install(app, authenticator)
+    add_challenge(app)
     usage.install(app, recorder)
     quotas.install(
         app,
@@ -148,7 +145,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_api(key_routes(stores.keys, authenticator))
     gateway.add_metrics(app.extensions["metrics"])
     app.extensions["enlight"] = gateway
-    gateway.start()
+    if start:
+        gateway.start()
     return app
 
 

@@ -26,8 +26,12 @@ _WORKER_METRICS = {
 }
 
 
-def create_app(settings: Settings | None = None) -> OpenAPI:
-    """The WSGI application, its worker started.
+def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenAPI:
+    """The WSGI application, with its worker.
+
+    Args:
+        settings: None: those of the environment.
+        start: Whether its worker is started; False for an application that only describes itself.
 
     Raises:
         SettingsError: a setting is unknown, misspelt or out of range.
@@ -49,7 +53,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_api(upscaling_routes(Upscales(service, folder)))
     service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
     app.extensions["enlight"] = service
-    service.start()
+    if start:
+        service.start()
     return app
 
 

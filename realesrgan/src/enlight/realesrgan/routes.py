@@ -11,22 +11,34 @@ from flask_openapi.openapi import APIBlueprint
 from flask_openapi.types import ResponseDict
 
 from enlight.realesrgan.requests import UpscaleResult
-from enlight.realesrgan.schemas import ModelList, UpsamplerAnswer, UpsamplerBody
+from enlight.realesrgan.schemas import ModelList, UpsamplerAnswer, UpsamplerBody, UpscaleParameters
 from enlight.realesrgan.upscales import FILE_FIELDS, Upscales
 from enlight.servicekit.http import client_gone
+from enlight.servicekit.http_pictures import picture_answer, picture_body
 from enlight.servicekit.http_uploads import uploaded_file
 from enlight.servicekit.images import to_base64
 from enlight.servicekit.schemas import ErrorBody
 
-_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 413, 415, 422, 503, 504)}
+_ERRORS: ResponseDict = {str(status): ErrorBody for status in (503, 504)}
 _UPSCALING = Tag(name="upscaling", description="Pictures in, larger pictures out.")
+_HEADERS = {
+    "X-Width": "Pixels.",
+    "X-Height": "Pixels.",
+    "X-Passes": "Passes through the network.",
+    "X-Faces": "Faces restored.",
+    "X-Decode-Seconds": "Time that reading the picture took.",
+    "X-Network-Seconds": "Time that the network took.",
+    "X-Encode-Seconds": "Time that writing the picture took.",
+}
+_UPLOAD = picture_body(UpscaleParameters, form_fields=FILE_FIELDS)
+_PICTURE = picture_answer(_HEADERS)
 
 
 def upscaling_routes(upscales: Upscales) -> APIBlueprint:
     """``/upsampler`` and ``/v1``."""
     routes = APIBlueprint("upscaling", __name__, abp_tags=[_UPSCALING], abp_responses=_ERRORS)
 
-    @routes.post("/upsampler", summary="Enlarge a picture", responses={"200": UpsamplerAnswer})
+    @routes.post("/upsampler", summary="Enlarge by Real-ESRGAN", responses={"200": UpsamplerAnswer})
     def upsampler(body: UpsamplerBody) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Enlarges the picture so that its long side has `out_resolution` pixels; the aspect, transparency and 16
         bits are kept."""
@@ -38,11 +50,12 @@ def upscaling_routes(upscales: Upscales) -> APIBlueprint:
         )
         return answer.model_dump(), 200, _what_ran(result)
 
-    @routes.post("/v1/upscale", summary="Enlarge a picture, bytes in and out", responses={"200": _PICTURE})
-    def upscale() -> Response:
-        """Takes the picture as the body (`image/*`, `application/octet-stream`) or as `file` in a multipart form, and
-        the parameters in the query or the form: `model_name`, `out_resolution`, `face_enhance`, `denoise_strength`,
-        `format` (png, jpeg, webp) and `quality`."""
+    @routes.post(
+        "/v1/upscale", summary="Enlarge by Real-ESRGAN, bytes in and out", responses=_PICTURE, request_body=_UPLOAD
+    )
+    def upscale(query: UpscaleParameters) -> Response:
+        """Takes the picture's bytes as the body (`image/*` or `application/octet-stream`) with the parameters in the
+        query, or a form with the picture in `file` and the parameters beside it."""
         asked = upscales.from_upload(uploaded_file(request, form_fields=FILE_FIELDS), request.args)
         result = upscales.run(asked, partial(client_gone, request.environ))
         return Response(result.data, mimetype=f"image/{result.image_format}", headers=_what_ran(result))
@@ -53,14 +66,6 @@ def upscaling_routes(upscales: Upscales) -> APIBlueprint:
         return upscales.models().model_dump()
 
     return routes
-
-
-_PICTURE: dict[str, Any] = {
-    "description": "The enlarged picture.",
-    "content": {
-        f"image/{name}": {"schema": {"type": "string", "format": "binary"}} for name in ("png", "jpeg", "webp")
-    },
-}
 
 
 def _what_ran(result: UpscaleResult) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from enlight.realesrgan.models import DEFAULT_MODEL, MODELS
-from enlight.servicekit.schemas import StrictModel
+from enlight.servicekit.schemas import Answer, Base64, StrictModel
 from enlight.servicekit.text_options import DECIMAL_NUMBER, TRUTH, WHOLE_NUMBER
 
 LEAST_RESOLUTION_PX = 1024
@@ -49,18 +49,18 @@ DenoiseStrength = Annotated[
 class UpsamplerBody(StrictModel):
     """``POST /upsampler``: the seed's fields."""
 
-    input_string: str = Field(description="The picture as base64: PNG, JPEG, WebP or HEIC.")
+    input_string: Base64 = Field(description="The picture as base64: PNG, JPEG, WebP or HEIC.")
     model_name: ModelName = DEFAULT_MODEL
     out_resolution: OutResolution = LEAST_RESOLUTION_PX
     face_enhance: FaceEnhance = False
     denoise_strength: DenoiseStrength | None = None
 
 
-class UpsamplerAnswer(BaseModel):
+class UpsamplerAnswer(Answer):
     """Answer of ``POST /upsampler``."""
 
     status: Literal["true"] = "true"
-    image: str = Field(description="base64 PNG picture.")
+    image: Base64 = Field(description="base64 PNG picture.")
     message: str = Field(examples=["4096 x 3072 pixels from RealESRGAN_x4plus."])
 
 
@@ -79,7 +79,7 @@ class UpscaleParameters(BaseModel):
     )
 
 
-class FileView(BaseModel):
+class FileView(Answer):
     """A file that a model needs; one of `any_of` suffices."""
 
     any_of: list[str]
@@ -87,7 +87,7 @@ class FileView(BaseModel):
     source: str = Field(description="How to get the first of them.")
 
 
-class ModelView(BaseModel):
+class ModelView(Answer):
     """A model and its files."""
 
     name: str
@@ -98,7 +98,7 @@ class ModelView(BaseModel):
     files: list[FileView]
 
 
-class ModelList(BaseModel):
+class ModelList(Answer):
     """Answer of ``GET /v1/models``."""
 
     default: str

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from enlight.servicekit import strict_json
 from enlight.servicekit.errors import UnsupportedMediaType
 from enlight.servicekit.http_bodies import ServiceRequest, body_too_large
-from enlight.servicekit.http_docs import add_documentation
+from enlight.servicekit.http_docs import Document, add_documentation
 from enlight.servicekit.http_errors import answer_error, invalid_field
 from enlight.servicekit.logs import current_request_id, log_context
 from enlight.servicekit.metrics import ServiceMetrics
@@ -63,11 +63,15 @@ def create_service_app(
     body_limits: Mapping[str, int] | None = None,
     metrics: ServiceMetrics | None = None,
     error_fields: Mapping[str, object] | None = None,
+    authenticate: Callable[[], None] = lambda: None,
+    finish_document: Callable[[Document], None] = lambda document: None,
 ) -> OpenAPI:
     """An application with the common routes; a service adds its own with ``@app.post("/train", ...)``.
 
     ``body_limits`` maps a route's rule to its limit in bytes. ``error_fields`` is put into every error body besides
-    the common fields. Views contain no ``try``: they raise ServiceErrors, anything else is answered with 500.
+    the common fields. ``authenticate`` is called before anything else of a request is looked at, its size included,
+    and raises for one that may not be here. ``finish_document`` adds to ``/openapi.json`` what holds for all routes.
+    Views contain no ``try``: they raise ServiceErrors, anything else is answered with 500.
     """
     app = OpenAPI(
         "enlight.servicekit",
@@ -75,7 +79,6 @@ def create_service_app(
         doc_ui=False,
         validation_error_callback=_refuse_fields,
         validation_error_model=ErrorBody,
-        responses=dict.fromkeys((400, 413, 415, 422, 500, 503), ErrorBody),
         static_folder=None,
         template_folder=None,
     )
@@ -84,11 +87,12 @@ def create_service_app(
     app.json = ServiceJson(app)
     app.url_map.merge_slashes = False  # one URL per thing, and no redirect built from a Host header
     app.extensions["metrics"] = metrics or ServiceMetrics()
-    _add_request_checks(app, default_body_limit_bytes, body_limits or {})
+    _add_request_checks(app, authenticate, default_body_limit_bytes, body_limits or {})
     _add_observation(app, app.extensions["metrics"])
     app.register_error_handler(Exception, lambda error: answer_error(error, error_fields or {}))
-    _add_common_routes(app, service, version, readiness, app.extensions["metrics"])
-    add_documentation(app)
+    common: list[Tag | dict[str, Any]] = [Tag(name="service", description="What every service of the suite answers.")]
+    _add_common_routes(app, common, service, version, readiness)
+    add_documentation(app, common, error_fields=error_fields or {}, finish=finish_document)
     return app
 
 
@@ -127,7 +131,9 @@ def _refuse_fields(error: ValidationError) -> None:
     raise invalid_field(error)
 
 
-def _add_request_checks(app: OpenAPI, default_limit_bytes: int, limits: Mapping[str, int]) -> None:
+def _add_request_checks(
+    app: OpenAPI, authenticate: Callable[[], None], default_limit_bytes: int, limits: Mapping[str, int]
+) -> None:
     @app.before_request
     def check_request() -> None:
         given_id = request.headers.get("X-Request-ID", "")
@@ -136,6 +142,7 @@ def _add_request_checks(app: OpenAPI, default_limit_bytes: int, limits: Mapping[
         g.log_context.__enter__()
         g.request_id = request_id
         g.started_s = time.monotonic()
+        authenticate()
         rule = request.url_rule.rule if request.url_rule else ""
         limit_bytes = limits.get(rule, default_limit_bytes)
         request.max_content_length = limit_bytes
@@ -185,9 +192,9 @@ def _add_observation(app: OpenAPI, metrics: ServiceMetrics) -> None:
 
 
 def _add_common_routes(
-    app: OpenAPI, service: str, version: str, readiness: Callable[[], Readiness], metrics: ServiceMetrics
+    app: OpenAPI, common: list[Tag | dict[str, Any]], service: str, version: str, readiness: Callable[[], Readiness]
 ) -> None:
-    common: list[Tag | dict[str, Any]] = [Tag(name="service", description="What every service of the suite answers.")]
+    metrics: ServiceMetrics = app.extensions["metrics"]
     hostname = socket.gethostname()
 
     @app.get("/", tags=common, summary="Which service this is", responses={200: ServiceInfo})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -15,7 +17,22 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-class ErrorDetail(BaseModel):
+Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
+"""A file's bytes as base64 text; reading it is left to whoever knows what it should hold."""
+
+TEXT_PATTERN = r"^[^\u0000]*$"
+"""How a JSON schema says that a text holds no NUL character."""
+WORDS_PATTERN = r"^[^\u0000]*[^\u0000\s][^\u0000]*$"
+"""The same of a text that is not blank, either."""
+
+
+class Answer(BaseModel):
+    """Base of what a service answers: no field but those that its description names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorDetail(Answer):
     """What programs read of an error."""
 
     code: str = Field(description="Stable name of the kind of error.", examples=["invalid_field"])
@@ -26,14 +43,14 @@ class ErrorDetail(BaseModel):
     request_id: str = Field(description="Also in the header X-Request-ID and in the service's log.")
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(Answer):
     """The body of every error."""
 
     message: str = Field(description="For people; may change.", examples=["LR: must be greater than 0"])
     error: ErrorDetail
 
 
-class ServiceInfo(BaseModel):
+class ServiceInfo(Answer):
     """Which service this is."""
 
     message: str = Field(examples=["bgrem is running."])
@@ -43,13 +60,13 @@ class ServiceInfo(BaseModel):
     docs: str = Field(description="Path of the documentation page.")
 
 
-class LiveBody(BaseModel):
+class LiveBody(Answer):
     """The process answers."""
 
     status: str = Field(examples=["live"])
 
 
-class ReadyBody(BaseModel):
+class ReadyBody(Answer):
     """Whether requests are welcome."""
 
     state: str = Field(description="starting, ready, busy or defunct.", examples=["ready"])

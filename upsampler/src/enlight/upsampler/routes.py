@@ -10,6 +10,7 @@ from flask_openapi import APIBlueprint, Tag
 from flask_openapi.types import ResponseDict
 
 from enlight.servicekit.http import client_gone
+from enlight.servicekit.http_pictures import picture_answer, picture_body
 from enlight.servicekit.http_uploads import uploaded_file
 from enlight.servicekit.images import decode_base64, to_base64
 from enlight.servicekit.schemas import ErrorBody
@@ -27,30 +28,36 @@ from enlight.upsampler.upscale_requests import UpscaleRequests
 from enlight.upsampler.weights import MODEL, ModelFolder
 
 FORM_FIELDS = ("image", "file")
-_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 413, 415, 422, 503, 504)}
+_ERRORS: ResponseDict = {str(status): ErrorBody for status in (503, 504)}
 _UPSCALING = Tag(name="upscaling", description="Four times as many pixels a side, drawn by a diffusion model.")
-_PICTURE: ResponseDict = {
-    "200": {
-        "description": "The picture",
-        "content": {
-            f"image/{kind}": {"schema": {"type": "string", "format": "binary"}} for kind in ("png", "jpeg", "webp")
-        },
+_UPLOAD = picture_body(UpscaleParameters, form_fields=FORM_FIELDS)
+_PICTURE = picture_answer(
+    {
+        "X-Seed": "The seed that was used.",
+        "X-Steps": "Denoising steps.",
+        "X-Windows": "Windows of the network and of the decoder.",
+        "X-Run-Seconds": "Time that the worker took.",
     }
-}
+)
 
 
 def upscaling_routes(requests: UpscaleRequests, service: WorkerService, folder: ModelFolder) -> APIBlueprint:
     """``/upsampler``, ``/v1/upscale`` and ``/v1/models``."""
     routes = APIBlueprint("upscaling", __name__, abp_tags=[_UPSCALING], abp_responses=_ERRORS)
 
-    @routes.post("/upsampler", summary="Enlarge a picture", responses={"200": UpsamplerAnswer})
+    @routes.post("/upsampler", summary="Enlarge by a diffusion model", responses={"200": UpsamplerAnswer})
     def upsampler(body: UpsamplerBody) -> dict[str, Any]:
         """Enlarges a picture to 1024 or 2048 pixels on its long side, guided by what the prompt says of it. The same
         request gives the same picture."""
         result = _run(service, requests.from_body(body, decode_base64(body.image, "image")))
         return UpsamplerAnswer(image=to_base64(result.image), message=_message(result)).model_dump()
 
-    @routes.post("/v1/upscale", summary="Enlarge a picture, bytes in and out", responses=_PICTURE)
+    @routes.post(
+        "/v1/upscale",
+        summary="Enlarge by a diffusion model, bytes in and out",
+        responses=_PICTURE,
+        request_body=_UPLOAD,
+    )
     def upscale(query: UpscaleParameters) -> Response:
         """Takes the picture's bytes as the body (`image/*` or `application/octet-stream`) with the parameters in the
         query, or a form with the picture in `image` and the parameters beside it."""

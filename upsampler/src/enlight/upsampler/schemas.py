@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from enlight.servicekit.schemas import StrictModel
+from enlight.servicekit.schemas import TEXT_PATTERN, WORDS_PATTERN, Answer, Base64, StrictModel
 from enlight.servicekit.text_options import DECIMAL_NUMBER, WHOLE_NUMBER
 from enlight.upsampler.requests import (
     DEFAULT_GUIDANCE_SCALE,
@@ -44,15 +44,25 @@ def _resolution(value: object) -> object:
     return value
 
 
-Prompt = Annotated[str, AfterValidator(_prompt), StringConstraints(max_length=100_000)]
-Text = Annotated[str, AfterValidator(_text), StringConstraints(max_length=100_000)]
+Prompt = Annotated[
+    str,
+    AfterValidator(_prompt),
+    StringConstraints(max_length=100_000),
+    Field(json_schema_extra={"pattern": WORDS_PATTERN}),
+]
+Text = Annotated[
+    str,
+    AfterValidator(_text),
+    StringConstraints(max_length=100_000),
+    Field(json_schema_extra={"pattern": TEXT_PATTERN}),
+]
 Resolution = Annotated[Literal[1024, 2048], BeforeValidator(_resolution)]
 
 
 class UpsamplerBody(StrictModel):
     """``POST /upsampler``: the seed's fields."""
 
-    image: str = Field(description="Picture in base64: PNG, JPEG, WebP or HEIC.")
+    image: Base64 = Field(description="Picture in base64: PNG, JPEG, WebP or HEIC.")
     prompt: Prompt = Field(description="What the picture shows.", examples=["The sofa next to the window"])
     resolution: Resolution = Field(2048, description="Long side of the result; the aspect is kept.")
     mblimit: Literal["true", "false"] = Field(
@@ -60,11 +70,11 @@ class UpsamplerBody(StrictModel):
     )
 
 
-class UpsamplerAnswer(BaseModel):
+class UpsamplerAnswer(Answer):
     """Answer of ``POST /upsampler``."""
 
     status: Literal["true"] = "true"
-    image: str = Field(description="base64 picture.")
+    image: Base64 = Field(description="base64 picture.")
     message: str = Field(description="Format, size and bytes of the picture.")
 
 
@@ -91,7 +101,7 @@ class UpscaleParameters(BaseModel):
     format: ImageFormat = Field("png", description="JPEG shows transparency on white; the others keep it.")
 
 
-class ModelView(BaseModel):
+class ModelView(Answer):
     """The model of this service."""
 
     id: str
@@ -101,7 +111,7 @@ class ModelView(BaseModel):
     resolutions: list[int]
 
 
-class ModelList(BaseModel):
+class ModelList(Answer):
     """Answer of ``GET /v1/models``."""
 
     models: list[ModelView]

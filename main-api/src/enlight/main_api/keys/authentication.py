@@ -75,14 +75,21 @@ class Authenticator:
         return record
 
 
-def install(app: Flask, authenticator: Authenticator | None) -> None:
-    """Asks for a key on every route but the open ones, known or not; None: no key is asked for."""
+def authenticate(authenticator: Authenticator | None) -> None:
+    """Notes who the current request comes from, on every route but the open ones, known or not.
 
-    @app.before_request
-    def authenticate() -> None:
-        if request.url_rule is not None and request.url_rule.rule in OPEN_RULES:
-            return
-        g.caller = LOCAL_CALLER if authenticator is None else authenticator.caller(request.headers)
+    Args:
+        authenticator: None: no key is asked for.
+
+    Raises: as `Authenticator.caller`.
+    """
+    if request.url_rule is not None and request.url_rule.rule in OPEN_RULES:
+        return
+    g.caller = LOCAL_CALLER if authenticator is None else authenticator.caller(request.headers)
+
+
+def add_challenge(app: Flask) -> None:
+    """Every 401 says how to send a key."""
 
     @app.after_request
     def name_the_scheme(response: Response) -> Response:

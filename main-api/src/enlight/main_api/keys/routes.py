@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from flask_openapi import APIBlueprint, Tag
@@ -12,9 +13,9 @@ from enlight.main_api.keys.authentication import Authenticator, current_caller, 
 from enlight.main_api.keys.key_format import GivenKey
 from enlight.main_api.keys.key_store import KeyRecord, KeyStore
 from enlight.main_api.keys.tenants import Scope, TenantName
-from enlight.servicekit.schemas import ErrorBody, StrictModel
+from enlight.servicekit.schemas import Answer, ErrorBody, StrictModel
 
-_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 401, 403, 404, 415, 422, 503)}
+_NO_KEY: ResponseDict = {"404": ErrorBody}
 _KEYS = Tag(name="keys", description="Who may ask.")
 
 
@@ -26,15 +27,15 @@ class KeyBody(StrictModel):
     name: Annotated[str, StringConstraints(max_length=100)] = Field("", description="What it is used for.")
 
 
-class KeyView(BaseModel):
+class KeyView(Answer):
     """A key without its secret."""
 
     id: str
     tenant: str
     scope: Scope
     name: str
-    created_at: str
-    revoked_at: str | None
+    created_at: datetime
+    revoked_at: datetime | None
 
 
 class NewKeyView(KeyView):
@@ -43,7 +44,7 @@ class NewKeyView(KeyView):
     key: str = Field(description="What a client sends; kept nowhere.")
 
 
-class KeyList(BaseModel):
+class KeyList(Answer):
     """Keys, newest first."""
 
     keys: list[KeyView]
@@ -65,13 +66,13 @@ class KeyListQuery(BaseModel):
 
 def key_routes(store: KeyStore, authenticator: Authenticator | None) -> APIBlueprint:
     """The routes; ``authenticator`` is told what changed, None: no keys are asked for."""
-    routes = APIBlueprint("keys", __name__, abp_tags=[_KEYS], abp_responses=_ERRORS)
+    routes = APIBlueprint("keys", __name__, abp_tags=[_KEYS])
 
     def forget(key_id: str) -> None:
         if authenticator is not None:
             authenticator.forget(key_id)
 
-    @routes.post("/v1/keys", summary="Make a key", responses={"201": NewKeyView})
+    @routes.post("/v1/keys", summary="Make a key", responses={"201": NewKeyView, "403": ErrorBody})
     def create_key(body: KeyBody) -> tuple[dict[str, Any], int]:
         """Makes a key for any tenant; the tenant begins to exist with it. Needs the scope `admin`."""
         require_admin()
@@ -85,14 +86,14 @@ def key_routes(store: KeyStore, authenticator: Authenticator | None) -> APIBluep
         tenant = query.tenant if caller.scope == "admin" else caller.tenant
         return {"keys": [_view(record) for record in store.list(tenant)]}
 
-    @routes.post("/v1/keys/<key_id>/rotate", summary="Renew a key", responses={"200": NewKeyView})
+    @routes.post("/v1/keys/<key_id>/rotate", summary="Renew a key", responses={"200": NewKeyView, **_NO_KEY})
     def rotate_key(path: KeyPath) -> dict[str, Any]:
         """Gives the key a new secret. The old one ends: here at once, in other gateways within 5 seconds."""
         record, key = store.rotate(path.key_id, **_reach())
         forget(record.id)
         return _new_view(record, key)
 
-    @routes.delete("/v1/keys/<key_id>", summary="Revoke a key", responses={"200": KeyView})
+    @routes.delete("/v1/keys/<key_id>", summary="Revoke a key", responses={"200": KeyView, **_NO_KEY})
     def revoke_key(path: KeyPath) -> dict[str, Any]:
         """Ends the key for good: here at once, in other gateways within 5 seconds."""
         record = store.revoke(path.key_id, **_reach())
@@ -114,9 +115,9 @@ def _view(record: KeyRecord) -> dict[str, Any]:
         tenant=record.tenant,
         scope=record.scope,
         name=record.name,
-        created_at=record.created_at.isoformat(),
-        revoked_at=None if record.revoked_at is None else record.revoked_at.isoformat(),
-    ).model_dump()
+        created_at=record.created_at,
+        revoked_at=record.revoked_at,
+    ).model_dump(mode="json")
 
 
 def _new_view(record: KeyRecord, key: GivenKey) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 Scope = Literal["user", "admin"]
 """``user``: everything of its own tenant. ``admin``: the keys of all tenants as well."""
 
-_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_TENANT = r"[a-z0-9][a-z0-9-]{0,62}"
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,15 @@ LOCAL_CALLER = Caller(tenant="local", scope="admin", key_id="none")
 def check_tenant(name: str) -> str:
     """The name, when it is one. Raises PydanticCustomError, which is a ValueError."""
     # fullmatch, because `$` would let a trailing newline through.
-    if not _TENANT.fullmatch(name):
+    if not re.fullmatch(_TENANT, name):
         raise PydanticCustomError(
             "tenant", "must be 1 to 63 lower-case letters, digits or '-', and start with a letter or digit"
         )
     return name
 
 
-TenantName = Annotated[str, AfterValidator(check_tenant), Field(examples=["studio-anna"])]
+TenantName = Annotated[
+    str,
+    AfterValidator(check_tenant),
+    Field(examples=["studio-anna"], json_schema_extra={"pattern": f"^{_TENANT}$"}),
+]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from enlight.dreambooth_api.schemas import ModelId, Prompt
 from enlight.main_api.models.service import ModelDetails, ModelFacts, Removal, VersionFacts
-from enlight.servicekit.schemas import StrictModel
+from enlight.servicekit.schemas import Answer, StrictModel
 
 _Name = Annotated[str, StringConstraints(max_length=200)]
 
@@ -56,7 +56,7 @@ class ImportQuery(BaseModel):
     instance_prompt: Prompt | None = Field(None, description="For a safetensors file; a zip says it.")
 
 
-class VersionView(BaseModel):
+class VersionView(Answer):
     """One version of a model."""
 
     version: str
@@ -68,7 +68,7 @@ class VersionView(BaseModel):
     current: bool
 
 
-class ModelView(BaseModel):
+class ModelView(Answer):
     """One model."""
 
     id: str = Field(description="The tenant's name of the model.")
@@ -94,7 +94,7 @@ class ModelDetailsView(ModelView):
     damaged_versions: list[str]
 
 
-class ModelList(BaseModel):
+class ModelList(Answer):
     """Models, by name."""
 
     object: Literal["list"] = "list"
@@ -103,7 +103,7 @@ class ModelList(BaseModel):
     last_id: str | None = Field(description="What `after` takes for the next page.")
 
 
-class VerifiedGone(BaseModel):
+class VerifiedGone(Answer):
     """What was looked at after the removal."""
 
     bucket_objects_left: int
@@ -113,7 +113,7 @@ class VerifiedGone(BaseModel):
     )
 
 
-class ModelRemovedView(BaseModel):
+class ModelRemovedView(Answer):
     """A model that is gone."""
 
     id: str

@@ -9,7 +9,15 @@ from flask import Response, request
 from flask_openapi import APIBlueprint, Tag
 from flask_openapi.types import ResponseDict
 
-from enlight.dreambooth_api.schemas import TrainAnswer, TrainBody, TrainingBody, TrainingPath, TrainingView
+from enlight.dreambooth_api.schemas import (
+    EventsHeaders,
+    TrainAnswer,
+    TrainBody,
+    TrainingBody,
+    TrainingPath,
+    TrainingView,
+)
+from enlight.dreambooth_api.training_answers import EVENTS, NO_MODEL_MADE
 from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.trainings.service import TrainingService
 from enlight.main_api.trainings.start_training import StartHeaders
@@ -18,15 +26,20 @@ from enlight.main_api.webhooks.webhooks import WebhookSecretView
 from enlight.servicekit.http import client_gone
 from enlight.servicekit.schemas import ErrorBody
 
-_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 401, 404, 409, 413, 415, 422, 429, 503)}
+_NO_TRAINING: ResponseDict = {"404": ErrorBody}
+_REFUSED: ResponseDict = {**_NO_TRAINING, "409": ErrorBody}
 _TRAINING = Tag(name="training", description="Photos in, a model of the subject in the bucket.")
 
 
 def training_routes(trainings: TrainingService) -> APIBlueprint:
     """``/train``, ``/v1/trainings`` and ``/v1/webhook-secret``."""
-    routes = APIBlueprint("training", __name__, abp_tags=[_TRAINING], abp_responses=_ERRORS)
+    routes = APIBlueprint("training", __name__, abp_tags=[_TRAINING])
 
-    @routes.post("/train", summary="Train and wait for the end", responses={"200": TrainAnswer})
+    @routes.post(
+        "/train",
+        summary="Train and wait for the end",
+        responses={"200": TrainAnswer, **_NO_TRAINING, **NO_MODEL_MADE},
+    )
     def train(header: StartHeaders, body: TrainBody) -> dict[str, Any]:
         """Teaches a model the subject of the photos and answers when it is in the bucket. The training goes on when
         its client leaves; the same body sent again joins it."""
@@ -36,7 +49,7 @@ def training_routes(trainings: TrainingService) -> APIBlueprint:
         warnings = [warning["message"] for warning in job.warnings]
         return TrainAnswer(model_id=job.model_name, warnings=warnings or None).model_dump(exclude_none=True)
 
-    @routes.post("/v1/trainings", summary="Start a training", responses={"202": TrainingView})
+    @routes.post("/v1/trainings", summary="Start a training", responses={"202": TrainingView, "409": ErrorBody})
     def start_training(header: StartHeaders, body: TrainingBody) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Accepts a training and answers at once. It goes on without its client, and over the death of any
         machine."""
@@ -50,24 +63,30 @@ def training_routes(trainings: TrainingService) -> APIBlueprint:
         """The trainings of both routes, newest first."""
         return trainings.page(current_caller().tenant, query)
 
-    @routes.get("/v1/trainings/<training_id>", summary="Show a training", responses={"200": TrainingView})
+    @routes.get(
+        "/v1/trainings/<training_id>", summary="Show a training", responses={"200": TrainingView, **_NO_TRAINING}
+    )
     def show_training(path: TrainingPath) -> dict[str, Any]:
         """State, step, loss, rate and remaining seconds."""
         return trainings.view(trainings.get(current_caller().tenant, path.training_id))
 
-    @routes.get("/v1/trainings/<training_id>/events", summary="Follow a training")
-    def follow_training(path: TrainingPath) -> Response:
+    @routes.get("/v1/trainings/<training_id>/events", summary="Follow a training", responses=EVENTS)
+    def follow_training(path: TrainingPath, header: EventsHeaders) -> Response:
         """Server-sent events `state` and `progress` until the training ends; resumable by Last-Event-ID."""
         job = trainings.get(current_caller().tenant, path.training_id)
-        stream = trainings.events.open(job, request.headers.get("Last-Event-ID"))
+        stream = trainings.events.open(job, header.last_event_id)
         return Response(stream, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
-    @routes.post("/v1/trainings/<training_id>/cancel", summary="Cancel a training", responses={"202": TrainingView})
+    @routes.post(
+        "/v1/trainings/<training_id>/cancel",
+        summary="Cancel a training",
+        responses={"202": TrainingView, **_REFUSED},
+    )
     def cancel_training(path: TrainingPath) -> tuple[dict[str, Any], int]:
         """Ends the training within one step; nothing is published."""
         return trainings.view(trainings.cancel(current_caller().tenant, path.training_id)), 202
 
-    @routes.delete("/v1/trainings/<training_id>", summary="Forget a training", responses={"204": None})
+    @routes.delete("/v1/trainings/<training_id>", summary="Forget a training", responses={"204": None, **_REFUSED})
     def delete_training(path: TrainingPath) -> tuple[str, int]:
         """Removes an ended training's record, and a webhook that was not delivered yet. The model stays."""
         trainings.delete(current_caller().tenant, path.training_id)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from enlight.dreambooth_api.schemas import ModelId, TrainingListQuery, TrainingView
 from enlight.jobkit.jobs import Job
 from enlight.servicekit.errors import JobCancelled, JobFailed, ServiceError, WireError, error_classes, error_from_wire
+from enlight.servicekit.schemas import Answer
 
 _NOT_PARAMETERS = ("model_id", "base_name", "preset", "photos")
 _UNFORESEEN_REASON: dict[str, Any] = {
@@ -29,7 +30,7 @@ class TrainingPageQuery(TrainingListQuery):
     )
 
 
-class TrainingPage(BaseModel):
+class TrainingPage(Answer):
     """Trainings, newest first."""
 
     trainings: list[TrainingView]

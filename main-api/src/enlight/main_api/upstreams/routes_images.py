@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from flask import Response
 from flask_openapi import APIBlueprint, Tag
@@ -11,57 +11,47 @@ from flask_openapi.types import ResponseDict
 from enlight.main_api.upstreams.answers import Promise
 from enlight.main_api.upstreams.forwarding import Forwarder
 from enlight.main_api.upstreams.services_behind import ServicesBehind
-from enlight.main_api.upstreams.upstream import Upstream
 from enlight.servicekit.schemas import ErrorBody
 
-_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 401, 413, 415, 422, 429, 502, 503, 504)}
+_ERRORS: ResponseDict = {str(status): ErrorBody for status in (502, 504)}
 _PICTURES = Tag(name="pictures", description="A picture in, a better one out. Equal requests are computed once.")
 
-_BINARY = {"type": "string", "format": "binary"}
-_ANSWERS: dict[Promise, ResponseDict] = {
-    "json": {
-        "200": {
-            "description": "As the service answers",
-            "content": {"application/json": {"schema": {"type": "object"}}},
-        }
-    },
-    "picture": {
-        "200": {
-            "description": "The picture",
-            "content": {f"image/{kind}": {"schema": _BINARY} for kind in ("png", "jpeg", "webp")},
-        }
-    },
-}
-_BODIES: dict[Promise, dict[str, Any]] = {
-    "json": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
-    "picture": {
-        "required": True,
-        "description": "The bytes of a picture, or a form with the file; options in the query or the form.",
-        "content": {
-            "application/octet-stream": {"schema": _BINARY},
-            "multipart/form-data": {"schema": {"type": "object"}},
-        },
-    },
-}
+
+@dataclass(frozen=True)
+class PictureRoute:
+    """A POST that a service behind answers."""
+
+    rule: str
+    service: str
+    path: str
+    """Of the service."""
+    promise: Promise
+
+
+PICTURE_ROUTES = (
+    PictureRoute("/remove", "bgrem", "/remove", "json"),
+    PictureRoute("/remove-opacity", "bgrem", "/remove-opacity", "json"),
+    PictureRoute("/upsampler", "upsampler", "/upsampler", "json"),
+    PictureRoute("/realesrgan", "realesrgan", "/upsampler", "json"),
+    PictureRoute("/v1/cutout", "bgrem", "/v1/cutout", "picture"),
+    PictureRoute("/v1/upscale", "upsampler", "/v1/upscale", "picture"),
+    PictureRoute("/v1/upscale/realesrgan", "realesrgan", "/v1/upscale", "picture"),
+)
+"""The seed's four, and ``/v1``'s three."""
 
 
 def image_routes(services: ServicesBehind, forwarder: Forwarder) -> APIBlueprint:
-    """The seed's four routes, and ``/v1``'s three."""
+    """`PICTURE_ROUTES`. What they take and give is described by `picture_document`."""
     routes = APIBlueprint("images", __name__, abp_tags=[_PICTURES], abp_responses=_ERRORS)
+    upstreams = {upstream.name: upstream for upstream in services.all()}
 
-    def add(rule: str, upstream: Upstream, path: str, promise: Promise, summary: str) -> None:
+    def add(route: PictureRoute) -> None:
         def forward() -> Response:
-            return forwarder.send_on(upstream, path, promise)
+            return forwarder.send_on(upstreams[route.service], route.path, route.promise)
 
-        forward.__name__ = rule.strip("/").replace("/", "_").replace("-", "_")
-        forward.__doc__ = f"`{path}` of {upstream.name}, whose page describes the body and the answer."
-        routes.post(rule, summary=summary, responses=_ANSWERS[promise], request_body=_BODIES[promise])(forward)
+        forward.__name__ = route.rule.removeprefix("/v1").strip("/").replace("/", "_").replace("-", "_")
+        routes.post(route.rule)(forward)
 
-    add("/remove", services.bgrem, "/remove", "json", "Cut out, on white")
-    add("/remove-opacity", services.bgrem, "/remove-opacity", "json", "Cut out, transparent")
-    add("/upsampler", services.upsampler, "/upsampler", "json", "Enlarge by a diffusion model")
-    add("/realesrgan", services.realesrgan, "/upsampler", "json", "Enlarge by Real-ESRGAN")
-    add("/v1/cutout", services.bgrem, "/v1/cutout", "picture", "Cut out, bytes in and out")
-    add("/v1/upscale", services.upsampler, "/v1/upscale", "picture", "Enlarge by a diffusion model, bytes in and out")
-    add("/v1/upscale/realesrgan", services.realesrgan, "/v1/upscale", "picture", "Enlarge by Real-ESRGAN, bytes")
+    for route in PICTURE_ROUTES:
+        add(route)
     return routes

@@ -17,6 +17,7 @@ from enlight.dreambooth_api.schemas import (
     InferenceAnswer,
     InferenceBody,
     PhotosCheckAnswer,
+    PhotosCheckBody,
 )
 from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.models.lookup import ModelLookup
@@ -26,12 +27,12 @@ from enlight.main_api.upstreams.upstream import Upstream
 from enlight.main_api.usage import usage_notes
 from enlight.servicekit.schemas import ErrorBody
 
-_ERRORS: ResponseDict = {str(status): ErrorBody for status in (400, 401, 404, 413, 415, 422, 429, 502, 503, 504)}
+_ERRORS: ResponseDict = {str(status): ErrorBody for status in (502, 504)}
+_NO_MODEL: ResponseDict = {"404": ErrorBody}
 _INFERENCE = Tag(name="inference", description="Pictures of a subject from its model.")
 _PHOTOS: dict[str, Any] = {
     "required": True,
-    "description": "`photos` (base64), and `base_model` and `resolution` as in a training.",
-    "content": {"application/json": {"schema": {"type": "object", "required": ["photos"]}}},
+    "content": {"application/json": {"schema": PhotosCheckBody.model_json_schema()}},
 }
 
 
@@ -55,12 +56,14 @@ def inference_routes(dreambooth: Upstream, forwarder: Forwarder, models: ModelLo
         response.call_on_close(held.close)
         return response
 
-    @routes.post("/inference", summary="Generate pictures", responses={"200": InferenceAnswer})
+    @routes.post("/inference", summary="Generate pictures", responses={"200": InferenceAnswer, **_NO_MODEL})
     def inference(body: InferenceBody) -> Response:
         """Makes `num_image` pictures with the model `model_id`."""
         return generated("/inference", body)
 
-    @routes.post("/v1/generations", summary="Generate pictures, in detail", responses={"200": GenerationAnswer})
+    @routes.post(
+        "/v1/generations", summary="Generate pictures, in detail", responses={"200": GenerationAnswer, **_NO_MODEL}
+    )
     def generate(body: GenerationBody) -> Response:
         """Makes pictures with a trained model or a base model; says what really ran."""
         return generated("/v1/generations", body)

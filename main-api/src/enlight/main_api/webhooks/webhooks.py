@@ -9,7 +9,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from pymongo import ReturnDocument
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
@@ -17,12 +17,13 @@ from pymongo.errors import DuplicateKeyError
 from enlight.jobkit.database import database_errors
 from enlight.jobkit.jobs import Job
 from enlight.main_api.trainings.views import training_view
+from enlight.servicekit.schemas import Answer
 
 EVENT_ID_HEADER = "X-Enlight-Event-Id"
 SIGNATURE_HEADER = "X-Enlight-Signature"
 
 
-class WebhookSecretView(BaseModel):
+class WebhookSecretView(Answer):
     """The tenant's secret."""
 
     secret: str = Field(

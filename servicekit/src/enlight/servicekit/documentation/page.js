@@ -141,8 +141,10 @@ function curl(document_, method, path, operation, body) {
   return lines.join(" \\\n");
 }
 
-function answer(document_, status, response) {
-  const title = element("summary", {}, element("code", { class: `status s${status[0]}` }, status), " ", response.description ?? "");
+function answer(document_, status, given) {
+  const response = resolve(document_, given);
+  const badge = element("code", { class: `status s${status[0]}` }, status);
+  const title = element("summary", {}, badge, " ", ...prose(response.description));
   const details = element("details", status[0] === "2" ? { open: "" } : {}, title);
   for (const [contentType, content] of Object.entries(response.content ?? {})) {
     const schema = resolve(document_, content.schema);

@@ -1,0 +1,21 @@
+"""What the routes of trainings answer besides their views, here and behind the gateway, for ``/openapi.json``."""
+
+from __future__ import annotations
+
+from flask_openapi.types import ResponseDict
+
+from enlight.dreambooth_api.training_events import KEEP_ALIVE_S
+from enlight.servicekit.schemas import ErrorBody
+
+EVENTS: ResponseDict = {
+    "200": {
+        "description": "Server-sent events: `id`, `event` (`state` or `progress`) and `data`, a JSON object. The last "
+        f"one is the `state` of the training's end. A comment is sent after {KEEP_ALIVE_S:g} s without an event.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    "400": ErrorBody,
+    "404": ErrorBody,
+}
+"""Answers to whoever follows a training."""
+NO_MODEL_MADE: ResponseDict = {"409": ErrorBody, "500": ErrorBody}
+"""What whoever waits for a training may get in the model's place: it was cancelled, or it failed."""

@@ -1,0 +1,36 @@
+"""What ``/openapi.json`` says of all of the gateway's routes: keys, limits, and the picture routes of the services."""
+
+from __future__ import annotations
+
+from enlight.main_api.keys.authentication import OPEN_RULES
+from enlight.main_api.upstreams.picture_document import add_picture_routes
+from enlight.servicekit.http_docs import Document, answer_headers, error_reference, operations_of
+
+_KEY = "An API key, `enl_<id>_<secret>`, made by `POST /v1/keys` or on the command line."
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "enl_<id>_<secret>", "description": _KEY},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": _KEY},
+}
+_OF_ANY_ROUTE = ("429", "503")
+"""The tenant's limits, and the database: both are asked before a route is."""
+_LOCATION = answer_headers({"Location": "The path of what was made."})
+_MADE_THINGS = {"start_training": "202", "import_model": "201"}
+"""By operation, the answer that says where the thing is that it made."""
+
+
+def finish_document(document: Document, *, keys_asked: bool) -> None:
+    """Adds to the document, in place; ``keys_asked``: whether the routes ask for a key."""
+    add_picture_routes(document)
+    if keys_asked:
+        document["components"]["securitySchemes"] = _SCHEMES
+        document["security"] = [{name: []} for name in _SCHEMES]
+    for path, _, operation in operations_of(document):
+        if path in OPEN_RULES:
+            if keys_asked:
+                operation["security"] = []
+            continue
+        statuses = [*_OF_ANY_ROUTE, *(["401"] if keys_asked else [])]
+        operation["responses"] |= {status: error_reference(status) for status in statuses}
+        made = _MADE_THINGS.get(operation["operationId"])
+        if made:
+            operation["responses"][made]["headers"] = _LOCATION
