@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from embedded_servers import EmbeddedServer
+from lone_worker import SCRIPTED_TRAINER
 from waiting import wait_until
 from worker_site import LEASE_S, WorkerSite
 
 from enlight.dreambooth_api.training_attempt import TrainingAttempt
 from enlight.dreambooth_api.worker_job import work_on
-from enlight.jobkit.job_leases import JobLeases
+from enlight.jobkit.job_leases import JobLeases, LeaseLost
 from enlight.servicekit.errors import NotFound
 
 
@@ -172,6 +173,55 @@ def test_a_worker_that_was_paused_behind_its_publication_commits_nothing(site: W
     assert site.models.versions(job.model_id) == [done.committed_version]
 
 
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+def test_what_was_published_for_a_job_that_ended_meanwhile_is_removed(site: WorkerSite, end: str) -> None:
+    # Given a worker that is paused between publication and commit, until its job has ended without a model
+    job = site.add_job(instance_prompt="publish-and-pause-the-worker")
+    with site.process("lone_worker", job.id) as paused:
+        site.wait_for(job, lambda _: paused.stopped())
+        assert len(site.models.versions(job.model_id)) == 1
+        if end == "cancelled":
+            site.store.request_cancel("ann", job.id)
+        else:
+            site.store.max_attempts = 1
+        assert site.reap(job).state == end
+
+        # When it wakes up
+        paused.send(signal.SIGCONT)
+        assert paused.wait() == 0
+
+    # Then nothing of it stays: no other attempt comes that would remove it
+    assert site.models.versions(job.model_id) == []
+    assert site.job(job).state == end
+
+
+def test_a_version_whose_attempt_may_still_commit_it_is_left(site: WorkerSite) -> None:
+    # Given an attempt that published its version and was told, wrongly or by a lost answer, that it has lost its job
+    job = site.add_job(instance_prompt="publish")
+    leases = JobLeases(site.database, lease_s=LEASE_S)
+
+    class Forgetful(JobLeases):
+        def commit(self, job_id: str, attempt: int, version: str) -> None:
+            raise LeaseLost("so it seems")
+
+    claimed = leases.claim(job.id, "worker")
+    assert claimed is not None
+    attempt = TrainingAttempt(
+        claimed,
+        Forgetful(site.database, lease_s=LEASE_S),
+        site.objects,
+        site.models,
+        site.settings(),
+        threading.Event(),
+        trainer=SCRIPTED_TRAINER,
+    )
+    with pytest.raises(LeaseLost):
+        attempt.run()
+
+    # Then its version stays, since it is the newest attempt of a running job
+    assert len(site.models.versions(job.model_id)) == 1
+
+
 def test_a_worker_that_was_paused_behind_its_commit_does_not_bring_the_old_version_back(site: WorkerSite) -> None:
     # Given a worker that is paused between commit and alias, until its lease ran out
     job = site.add_job(instance_prompt="publish")
@@ -192,6 +242,8 @@ def test_a_worker_that_was_paused_behind_its_commit_does_not_bring_the_old_versi
         paused.wait()
     assert site.job(job) == finished
     assert site.models.current_version(job.model_id) == newer.committed_version
+    # And the version that it published and committed stays
+    assert site.models.versions(job.model_id) == [committed, newer.committed_version]
 
 
 def test_a_trained_model_waits_for_a_database_that_is_away(
