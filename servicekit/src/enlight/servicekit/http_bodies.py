@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, cast
 
 from flask import Request
@@ -18,6 +18,7 @@ from enlight.servicekit.errors import (
     InvalidRequest,
     UnsupportedMediaType,
 )
+from enlight.servicekit.gunicorn_bodies import receive_into
 from enlight.servicekit.strict_json import loads, to_text
 
 READ_BYTES = 1 << 20
@@ -69,10 +70,8 @@ class BodyStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 — any writable buffer
-        """Reads what fits into ``buffer``."""
-        data = self._read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        """Reads what fits into ``buffer``; without a copy on the way where the server lets us."""
+        return self._take(len(buffer), lambda size: self._receive(memoryview(buffer)[:size]))
 
     def readall(self) -> bytes:
         """The rest of the body."""
@@ -82,24 +81,44 @@ class BodyStream(io.RawIOBase):
         return bytes(body)
 
     def _read(self, size: int) -> bytes:
+        data = b""
+
+        def read(allowed: int) -> int:
+            nonlocal data
+            data = self._source.read(allowed)
+            return len(data)
+
+        self._take(size, read)
+        return data
+
+    def _receive(self, view: memoryview) -> int:
+        received = receive_into(self._source, view)
+        if received is not None:
+            return received
+        data = self._source.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def _take(self, size: int, take: Callable[[int], int]) -> int:
+        """Has ``take`` get up to so many bytes, as far as the body goes; gives how many came."""
         size = min(size, self._end - self._position)
         if size <= 0:
-            return b""
+            return 0
         try:
             with self._idle_limit():
-                data = self._source.read(size)
+                taken = take(size)
         except TimeoutError as error:
             raise InvalidRequest(f"Nothing of the body arrived for {self._idle_timeout_s:g} s.") from error
         except OSError as error:
             raise ClientGone("The client hung up within the body.") from error
         except Exception as error:  # the server's parser has its own classes for malformed chunks
             raise InvalidRequest("The body is not well-formed HTTP.") from error
-        self._position += len(data)
+        self._position += taken
         if self._position > self._limit_bytes:
             raise body_too_large(self._limit_bytes)
-        if not data and self._length_bytes is not None:
+        if not taken and self._length_bytes is not None:
             raise ClientGone("The body ended before its Content-Length.")
-        return data
+        return taken
 
     @contextlib.contextmanager
     def _idle_limit(self) -> Iterator[None]:
