@@ -13,11 +13,13 @@ from enlight.dreambooth_api.process_environment import PROCESS_ENVIRONMENT
 from enlight.dreambooth_api.requests import EngineConfig
 from enlight.dreambooth_api.routes import base_model_routes, inference_routes, training_routes
 from enlight.dreambooth_api.settings import Settings
+from enlight.dreambooth_api.told_headers import TOLD_HEADERS
 from enlight.dreambooth_api.training_events import EventStreams
 from enlight.dreambooth_api.training_queue import TrainingQueue, run_trainer
 from enlight.dreambooth_api.training_records import TrainingRecords
 from enlight.dreambooth_api.training_requests import TrainingChecker
 from enlight.servicekit.http import Readiness, create_service_app
+from enlight.servicekit.http_docs import add_answer_headers
 from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.process import Supervisor
@@ -80,6 +82,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
             "/v1/trainings": settings.max_train_body_bytes,
             "/v1/photos/check": settings.max_train_body_bytes,
         },
+        finish_document=partial(add_answer_headers, headers=TOLD_HEADERS),
     )
     app.register_api(
         training_routes(TrainingChecker(settings, catalogue), queue, EventStreams(settings.max_event_streams))

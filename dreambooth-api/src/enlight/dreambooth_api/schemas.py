@@ -106,19 +106,19 @@ class TrainBody(StrictModel):
         description="Base model; omitted: the service's default.",
         examples=["stabilityai/stable-diffusion-2"],
     )
-    MAX_TRAINING_STEPS: Steps = 400
+    MAX_TRAINING_STEPS: Steps = Field(400, description="Updates of the weights.")
     RESOLUTION: ResolutionPx | None = Field(
         None, description="Omitted: the base model's native resolution (768 for Stable Diffusion 2)."
     )
-    TRAIN_BATCH_SIZE: BatchSize = 1
-    LR: LearningRate = 2e-6
-    LR_SCHEDULER: LrScheduler = "constant"
-    LR_WARMUP_STEPS: WarmupSteps = 0
+    TRAIN_BATCH_SIZE: BatchSize = Field(1, description="Photos in a batch.")
+    LR: LearningRate = Field(2e-6, description="Learning rate.")
+    LR_SCHEDULER: LrScheduler = Field("constant", description="How the learning rate goes on.")
+    LR_WARMUP_STEPS: WarmupSteps = Field(0, description="Updates in which it rises from 0, where the scheduler has it.")
     MAIN_PROCESS_POR: Port | None = Field(
         None, description="Accepted for older clients (default 28900) and not used: a training needs no port."
     )
     MAIN_PROCESS_PORT: Port | None = Field(None, description="The same, spelt in full.")
-    GRADIENT_ACCUMULATION_STEPS: Accumulation = 1
+    GRADIENT_ACCUMULATION_STEPS: Accumulation = Field(1, description="Batches that make one update.")
 
     @model_validator(mode="after")
     def _one_port(self) -> TrainBody:
@@ -139,13 +139,16 @@ class TrainAnswer(Answer):
 class InferenceBody(StrictModel):
     """``POST /inference``: the seed's fields."""
 
-    prompt: Prompt = Field(examples=["A sks chair on the beach"])
-    model_id: ModelId
+    prompt: Prompt = Field(
+        description="What the pictures show; the subject by the words that it was trained with.",
+        examples=["A sks chair on the beach"],
+    )
+    model_id: ModelId = Field(description="A trained model.")
     size: ResolutionPx | None = Field(
         None,
         description="Width and height; omitted: the base model's native size (768 for Stable Diffusion 2).",
     )
-    num_image: Annotated[int, Field(ge=1, le=1000)] = 10
+    num_image: Annotated[int, Field(ge=1, le=1000)] = Field(10, description="Pictures, as many as the service allows.")
 
 
 class InferenceAnswer(Answer):
@@ -162,17 +165,22 @@ class GenerationBody(StrictModel):
         description="A trained model, or a base model's name such as `enlight/pocket`.",
         examples=["Alex-Model-Fun"],
     )
-    prompt: Prompt = Field(examples=["a sks chair on the beach"])
-    negative_prompt: Text = ""
-    num_images: Annotated[int, Field(ge=1, le=1000)] = 1
+    prompt: Prompt = Field(
+        description="What the pictures show; the subject by the words that it was trained with.",
+        examples=["a sks chair on the beach"],
+    )
+    negative_prompt: Text = Field("", description="What they should not show.")
+    num_images: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="Pictures, as many as the service allows.")
     width: ResolutionPx | None = Field(None, description="Omitted: the base model's native size.")
-    height: ResolutionPx | None = None
+    height: ResolutionPx | None = Field(None, description="Omitted: the base model's native size.")
     seed: Seed | None = Field(None, description="Image i uses seed + i; omitted: a random one, told in the answer.")
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="Omitted: 50 for Stable Diffusion, 25 for the pocket base."
     )
-    guidance_scale: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 7.5
-    format: ImageFormat = "png"
+    guidance_scale: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = Field(
+        7.5, description="How closely the prompts are followed; 1 or less: without the negative prompt."
+    )
+    format: ImageFormat = Field("png", description="Of the pictures' files.")
 
 
 class GenerationAnswer(Answer):
@@ -181,9 +189,9 @@ class GenerationAnswer(Answer):
     images: list[Base64] = Field(description="base64 pictures.")
     format: ImageFormat
     model_id: str
-    model_version: str | None
+    model_version: str | None = Field(description="Null for a base model.")
     base_model: str
-    seed: int
+    seed: int = Field(description="Of the first picture.")
     num_inference_steps: int
     guidance_scale: float
     scheduler: str
@@ -191,8 +199,8 @@ class GenerationAnswer(Answer):
     height: int
     batch_images: int = Field(description="Images in the largest batch that this request took part in.")
     cache_tier: str = Field(description="Where the model's weights were found: resident, gpu, host, disk or bucket.")
-    queued_s: float
-    run_s: float
+    queued_s: float = Field(description="Time that the request waited.")
+    run_s: float = Field(description="Time that it was worked on.")
 
 
 _SEED_BODY = TrainBody.model_construct(INSTANCE_PROMPT="", OUTPUT_DIR="", IMAGE_LIST=[])
@@ -251,18 +259,20 @@ SEED_DEFAULTS = seed_parameters(_SEED_BODY)
 
 
 class _TrainingSubject(StrictModel):
-    model_id: ModelId
-    instance_prompt: Prompt = Field(examples=["a sks chair"])
+    model_id: ModelId = Field(description="Name of the trained model; an earlier one of this name gets a new version.")
+    instance_prompt: Prompt = Field(
+        description="Names the subject by a rare word, as in `a sks chair`.", examples=["a sks chair"]
+    )
     photos: Photos
-    base_model: str | None = None
+    base_model: str | None = Field(None, description="Base model; omitted: the service's default.")
     preset: Annotated[str, StringConstraints(max_length=100)] | None = Field(
         None,
         description="Name of one of the base model's presets (`GET /v1/base-models`), or `recommended`. It says what "
         "this body leaves out.",
         examples=["recommended"],
     )
-    resolution: ResolutionPx | None = None
-    seed: Seed | None = None
+    resolution: ResolutionPx | None = Field(None, description="Omitted: the base model's native resolution.")
+    seed: Seed | None = Field(None, description="Omitted: as the service is set.")
     class_prompt: Text | None = Field(
         None, description="Prompt of the class images; omitted: the instance prompt without its rare word."
     )
@@ -309,15 +319,15 @@ class PhotosCheckAnswer(Answer):
 class TrainingProgressBody(Answer):
     """Where a running training stands."""
 
-    phase: str
-    step: int
-    steps: int
-    resumed_from_step: int
-    loss: float | None
+    phase: str = Field(description="loading, photos, class_images, training, saving or publishing.")
+    step: int = Field(description="Updates made; while photos are read or class images made, pictures.")
+    steps: int = Field(description="Of so many.")
+    resumed_from_step: int = Field(description="The checkpoint that this attempt began with; 0: none.")
+    loss: float | None = Field(description="Mean of the updates since the last message.")
     learning_rate: float | None
     steps_per_s: float | None
-    remaining_s: float | None
-    peak_memory_bytes: int | None
+    remaining_s: float | None = Field(description="Of the training, as it went so far.")
+    peak_memory_bytes: int | None = Field(description="Of the GPU, or on a CPU of the process.")
 
 
 class TrainingView(Answer):
@@ -326,16 +336,16 @@ class TrainingView(Answer):
     id: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     model_id: str
-    model_version: str | None
+    model_version: str | None = Field(description="The version that it made; null before.")
     base_model: str
     preset: str | None = Field(description="The preset that was asked for, by its own name.")
     created_at: str
     started_at: str | None
     finished_at: str | None
-    attempt: int
+    attempt: int = Field(description="How often it was begun.")
     position: int | None = Field(description="Trainings before this one in the queue; null unless it waits.")
     progress: TrainingProgressBody | None
-    error: dict[str, Any] | None
+    error: dict[str, Any] | None = Field(description="`code`, `message` and `details` of a failure.")
     warnings: list[PhotoWarningView]
     parameters: dict[str, Any] = Field(description="What is trained with, after body, preset and settings.")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from enlight.dreambooth_api.told_headers import TOLD_HEADERS, WHERE_IT_IS
 from enlight.main_api.keys.authentication import OPEN_RULES
 from enlight.main_api.upstreams.picture_document import add_picture_routes
-from enlight.servicekit.http_docs import Document, answer_headers, error_reference, operations_of
+from enlight.servicekit.http_docs import Document, add_answer_headers, error_reference, operations_of
 
 _KEY = "An API key, `enl_<id>_<secret>`, made by `POST /v1/keys` or on the command line."
 _SCHEMES = {
@@ -13,14 +14,12 @@ _SCHEMES = {
 }
 _OF_ANY_ROUTE = ("429", "503")
 """The tenant's limits, and the database: both are asked before a route is."""
-_LOCATION = answer_headers({"Location": "The path of what was made."})
-_MADE_THINGS = {"start_training": "202", "import_model": "201"}
-"""By operation, the answer that says where the thing is that it made."""
 
 
 def finish_document(document: Document, *, keys_asked: bool) -> None:
     """Adds to the document, in place; ``keys_asked``: whether the routes ask for a key."""
     add_picture_routes(document)
+    add_answer_headers(document, {**TOLD_HEADERS, "import_model": WHERE_IT_IS})
     if keys_asked:
         document["components"]["securitySchemes"] = _SCHEMES
         document["security"] = [{name: []} for name in _SCHEMES]
@@ -31,6 +30,3 @@ def finish_document(document: Document, *, keys_asked: bool) -> None:
             continue
         statuses = [*_OF_ANY_ROUTE, *(["401"] if keys_asked else [])]
         operation["responses"] |= {status: error_reference(status) for status in statuses}
-        made = _MADE_THINGS.get(operation["operationId"])
-        if made:
-            operation["responses"][made]["headers"] = _LOCATION

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
 from flask_openapi import OpenAPI
 
 from enlight.realesrgan.requests import WorkerConfig
-from enlight.realesrgan.routes import upscaling_routes
+from enlight.realesrgan.routes import WHAT_RAN, upscaling_routes
 from enlight.realesrgan.settings import Settings
 from enlight.realesrgan.upscales import Upscales
 from enlight.servicekit.http import create_service_app
+from enlight.servicekit.http_docs import add_answer_headers
 from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.settings import load_settings, variable_name
 from enlight.servicekit.weight_files import WeightFolder
@@ -49,6 +51,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         readiness=service.readiness,
         default_body_limit_bytes=settings.max_body_bytes,
         error_fields={"status": "false"},
+        finish_document=partial(add_answer_headers, headers={"upsampler": WHAT_RAN}),
     )
     app.register_api(upscaling_routes(Upscales(service, folder)))
     service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)

@@ -21,7 +21,7 @@ from enlight.servicekit.schemas import ErrorBody
 
 _ERRORS: ResponseDict = {str(status): ErrorBody for status in (503, 504)}
 _UPSCALING = Tag(name="upscaling", description="Pictures in, larger pictures out.")
-_HEADERS = {
+WHAT_RAN = {
     "X-Width": "Pixels.",
     "X-Height": "Pixels.",
     "X-Passes": "Passes through the network.",
@@ -30,8 +30,9 @@ _HEADERS = {
     "X-Network-Seconds": "Time that the network took.",
     "X-Encode-Seconds": "Time that writing the picture took.",
 }
+"""Headers of good answers, and what each one tells."""
 _UPLOAD = picture_body(UpscaleParameters, form_fields=FILE_FIELDS)
-_PICTURE = picture_answer(_HEADERS)
+_PICTURE = picture_answer(WHAT_RAN)
 
 
 def upscaling_routes(upscales: Upscales) -> APIBlueprint:

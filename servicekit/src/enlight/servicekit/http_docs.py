@@ -99,6 +99,20 @@ def answer_headers(headers: Mapping[str, str]) -> Document:
     }
 
 
+def add_answer_headers(document: Document, headers: Mapping[str, Mapping[str, str]]) -> None:
+    """Adds to good answers in JSON the headers that they always have, in place.
+
+    Args:
+        document: Before it is tidied up.
+        headers: What each header tells by its name, by the operation's id.
+    """
+    for _, _, operation in operations_of(document):
+        told = headers.get(operation["operationId"])
+        if told:
+            good = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+            good["headers"] = answer_headers(told)
+
+
 def without_null(schema: Mapping[str, Any]) -> Document:
     """The schema of a field as a query, a header or a form has it: what may be null in JSON is left out there."""
     choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
