@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import requests
 from gateways import MODELS_FOLDER, Surroundings, make_key, surroundings
 from stand_in_service import Seen, json_http
+from waiting import wait_until
 
 from enlight.servicekit.local_service import LocalService
 
@@ -103,6 +105,35 @@ def test_a_client_that_leaves_ends_the_service_s_work(around: Surroundings, runn
         assert started.wait(10)
     # Then the service is hung up on
     assert hung_up.wait(10)
+
+
+def test_a_client_that_leaves_has_used_the_time_until_then(
+    around: Surroundings, running: tuple[LocalService, str]
+) -> None:
+    # Given a service that is at it for a while
+    service, key = running
+    worked_s = 0.5
+    started = threading.Event()
+
+    def work(seen: Seen) -> bytes:
+        started.set()
+        seen.connection.settimeout(20)
+        seen.connection.recv(1)
+        return b""
+
+    def counted_s() -> float:
+        answer = requests.get(f"{service.url}/v1/usage", headers={"X-API-Key": key}, timeout=10)
+        return float(answer.json()["total"]["gpu_seconds"])
+
+    around.behind["bgrem"].answer = work
+    before_s = counted_s()
+    # When its client leaves
+    with closing(open_connection(service.url)) as client:
+        client.sendall(request_head("/remove", 2, key) + b"{}")
+        assert started.wait(10)
+        time.sleep(worked_s)
+    # Then the time until then is counted
+    assert wait_until(lambda: counted_s() - before_s >= worked_s)
 
 
 def test_a_body_that_ends_early_reaches_nobody(around: Surroundings, running: tuple[LocalService, str]) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,17 @@ def waiting_job(gate: Gateway, state: str = "queued", count: int = 1) -> str:
     found = jobs.find_one({"state": state}, sort=[("_id", -1)])
     assert found is not None
     return str(found["_id"])
+
+
+@contextmanager
+def clients(gate: Gateway) -> Iterator[ThreadPoolExecutor]:
+    """Threads for clients that wait; a test that fails sends them home."""
+    with ThreadPoolExecutor(8) as pool:
+        try:
+            yield pool
+        except BaseException:
+            gate.service.stop()
+            raise
 
 
 def while_waiting(gate: Gateway, act: Callable[[str], object]) -> TestResponse:
@@ -147,6 +158,42 @@ def test_the_same_body_joins_a_training_that_has_not_ended(gate: Gateway) -> Non
         gate.succeed(waiting_job(gate))
         gate.store.cancelled(third_id, job.attempt)
         assert (third.result(20).status_code, fourth.result(20).status_code) == (409, 200)
+
+
+def test_a_request_with_a_key_is_joined_by_its_key_alone(gate: Gateway) -> None:
+    body = train_body("Alex")
+    with clients(gate) as pool:
+        # Given a training without a key, and a request with one and the same body
+        plain = pool.submit(gate.post, "/train", body)
+        plain_id = waiting_job(gate)
+        keyed = pool.submit(gate.post, "/train", body, Idempotency_Key="k")
+        keyed_id = waiting_job(gate, count=2)
+        gate.succeed(plain_id)
+        gate.succeed(keyed_id)
+        assert (plain.result(20).status_code, keyed.result(20).status_code) == (200, 200)
+    # When the latter comes again after the end, its answer got lost, then it finds its training and starts none
+    assert gate.post("/train", body, Idempotency_Key="k").status_code == 200
+    assert gate.database["jobs"].count_documents({}) == 2
+    # And a body for which the key was not used is a mistake, though a training of that body runs
+    with clients(gate) as pool:
+        other = pool.submit(gate.post, "/train", train_body("Alex", LR=1e-3))
+        other_id = waiting_job(gate)
+        again = gate.post("/train", train_body("Alex", LR=1e-3), Idempotency_Key="k")
+        assert_error(again, 422, "invalid_field", "Idempotency-Key")
+        gate.succeed(other_id)
+        assert other.result(20).status_code == 200
+
+
+def test_equal_requests_that_come_at_once_are_one_training(gate: Gateway) -> None:
+    with clients(gate) as pool:
+        answers = [pool.submit(gate.post, "/train", train_body("Alex")) for _ in range(8)]
+        assert wait_until(lambda: gate.service.watcher.watched_count == 8)
+        # Nothing is left of the seven that were not first
+        job_id = waiting_job(gate)
+        assert {info.key.split("/")[0] for info in gate.objects.list()} == {job_id}
+        gate.succeed(job_id)
+        assert [answer.result(20).status_code for answer in answers] == [200] * 8
+    assert gate.database["jobs"].count_documents({}) == 1
 
 
 def test_the_client_s_leaving_is_seen_by_the_waiter_alone(gate: Gateway) -> None:

@@ -12,7 +12,7 @@ from embedded_servers import EmbeddedServer, mongo_server
 from waiting import wait_until
 
 from enlight.jobkit.database import Documents, open_database
-from enlight.main_api.usage import BATCH, UsageRecord, UsageRecorder
+from enlight.main_api.usage.records import BATCH, UsageRecord, UsageRecorder
 from enlight.servicekit.errors import DatabaseUnavailable
 
 

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from embedded_servers import EmbeddedServer, mongo_server
 from training_gateway import Gateway, OpenGateway, training_body
 from training_receivers import Receiver, http_receiver
 from waiting import wait_until
+from webhook_rounds import LEASE_S, deliver, due_deliveries, make_due_now
 
 from enlight.jobkit.database import Documents, open_database
 from enlight.main_api.webhooks.deliveries import Delivery, WebhookDeliveries, retry_delay_s
@@ -27,9 +29,7 @@ from enlight.main_api.webhooks.sender import WebhookSender
 from enlight.main_api.webhooks.webhooks import WebhookSecrets, sign
 from enlight.servicekit.errors import DatabaseUnavailable
 
-pytest_plugins = ["training_fixtures"]
-
-LEASE_S = 0.3
+pytest_plugins = ["training_fixtures", "webhook_fixtures"]
 
 
 @pytest.fixture
@@ -46,51 +46,10 @@ def deliveries(database: Documents) -> WebhookDeliveries:
     return made
 
 
-@pytest.fixture
-def gate(open_gateway: OpenGateway) -> Iterator[Gateway]:
-    """A gateway whose webhooks may go to this machine; its threads do not run."""
-    with open_gateway(webhook_private_addresses=True, started=False) as opened:
-        yield opened
-
-
-def sender(gate: Gateway, deliveries: WebhookDeliveries | None = None) -> WebhookSender:
-    return WebhookSender(
-        deliveries or due_deliveries(gate),
-        WebhookSecrets(gate.database),
-        WebhookPoster(timeout_s=2, allow_private=True),
-        gate.store.find_many,
-        poll_s=0.02,
-        allow_private=True,
-    )
-
-
-def due_deliveries(gate: Gateway) -> WebhookDeliveries:
-    return WebhookDeliveries(gate.database, lease_s=LEASE_S, max_attempts=3)
-
-
-def deliver(gate: Gateway) -> int:
-    """One round: what ended is found, what is due is tried once. The number of tries."""
-    deliveries = due_deliveries(gate)
-    worker = sender(gate, deliveries)
-    worker.collect()
-    tries = 0
-    while delivery := deliveries.claim():
-        worker.send(delivery)
-        tries += 1
-    return tries
-
-
 def row(database: Documents) -> dict[str, Any]:
     found = database["webhook_deliveries"].find_one()
     assert found is not None
     return found
-
-
-def make_due_now(database: Documents) -> None:
-    """As if the time until the next try had passed."""
-    database["webhook_deliveries"].update_many(
-        {"state": "due"}, {"$set": {"next_attempt_at": datetime(2020, 1, 1, tzinfo=UTC)}}
-    )
 
 
 def check(receiver: Receiver, gate: Gateway) -> dict[str, Any]:
@@ -207,7 +166,7 @@ def test_a_url_that_became_private_is_not_called(gate: Gateway) -> None:
         assert delivery is not None
         strict.send(delivery)
         assert receiver.received == []
-    assert "not a public address" in row(gate.database)["last_error"]
+    assert row(gate.database)["last_error"] == "localhost has no public address"
 
 
 def test_many_gateways_share_the_deliveries(gate: Gateway) -> None:
@@ -237,7 +196,7 @@ def claimed(deliveries: WebhookDeliveries) -> Delivery:
 
 def test_a_try_whose_gateway_died_is_made_by_another(deliveries: WebhookDeliveries, database: Documents) -> None:
     deliveries.expect("tr-1", "acme", "http://example.com/")
-    deliveries.make_due("tr-1", "{}")
+    deliveries.make_due("tr-1", "training.failed", "{}")
     # Given a gateway that claimed the delivery and was never heard of again
     first = claimed(deliveries)
     assert deliveries.claim() is None
@@ -247,16 +206,16 @@ def test_a_try_whose_gateway_died_is_made_by_another(deliveries: WebhookDeliveri
     # And what the first one says after all counts for nothing
     deliveries.failed(first, "late")
     assert row(database)["last_error"] is None
-    deliveries.delivered(first)
+    deliveries.delivered(first, 200)
     assert row(database)["state"] == "due"
-    deliveries.delivered(second)
+    deliveries.delivered(second, 200)
     assert row(database)["state"] == "delivered"
 
 
 def test_a_body_is_kept_as_it_is(deliveries: WebhookDeliveries) -> None:
     deliveries.expect("tr-1", "acme", "http://example.com/$url")
-    deliveries.make_due("tr-1", "$state")
-    deliveries.make_due("tr-1", "another")
+    deliveries.make_due("tr-1", "$state", "$state")
+    deliveries.make_due("tr-1", "another", "another")
     assert claimed(deliveries).body == "$state"
 
 
@@ -296,14 +255,16 @@ def test_a_signature_is_that_of_the_time_and_the_body() -> None:
 
 
 def test_a_database_that_is_away_loses_no_delivery(tmp_path: Path) -> None:
-    with mongo_server(tmp_path / "mongo") as mongo:
-        database = open_database(mongo.url, "t", timeout_s=0.5)
+    with (
+        mongo_server(tmp_path / "mongo") as mongo,
+        closing(open_database(mongo.url, "t", timeout_s=2).client) as client,
+    ):
+        database = client["t"]
         deliveries = WebhookDeliveries(database, lease_s=LEASE_S, max_attempts=3)
         deliveries.expect("tr-1", "acme", "http://example.com/")
-        deliveries.make_due("tr-1", "{}")
+        deliveries.make_due("tr-1", "training.failed", "{}")
         mongo.kill()
         with pytest.raises(DatabaseUnavailable):
             deliveries.claim()
         mongo.start()
         assert claimed(deliveries).job_id == "tr-1"
-        database.client.close()

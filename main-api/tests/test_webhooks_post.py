@@ -69,7 +69,7 @@ def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
 def test_nothing_is_sent_to_a_private_address() -> None:
     with http_receiver(204) as receiver:
         poster = WebhookPoster(timeout_s=TIMEOUT_S, allow_private=False)
-        with pytest.raises(PostFailedError, match="not a public address"):
+        with pytest.raises(PostFailedError, match="has no public address"):
             post(receiver.url, poster=poster)
     assert receiver.received == []
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flask import g, request
 from flask.testing import FlaskClient
@@ -21,16 +21,23 @@ from enlight.jobkit.database import Documents, open_database
 from enlight.jobkit.dispatcher import Dispatcher
 from enlight.jobkit.job_store import JobStore
 from enlight.jobkit.jobs import Job
-from enlight.main_api.keys.tenants import Caller
+from enlight.main_api.cache.client import CacheClient
+from enlight.main_api.keys.tenants import Caller, Scope
+from enlight.main_api.limits.quotas import tenant_limits
+from enlight.main_api.limits.rate_limits import RateLimiter
 from enlight.main_api.models.names import ModelNames
 from enlight.main_api.settings import Settings
 from enlight.main_api.trainings.routes import training_routes
 from enlight.main_api.trainings.service import TrainingService
+from enlight.main_api.usage.routes import usage_routes
+from enlight.main_api.usage.sums import UsageSums
+from enlight.main_api.webhooks.routes import webhook_routes
 from enlight.servicekit.directory_store import DirectoryStore
 from enlight.servicekit.http import Readiness, create_service_app
 from enlight.servicekit.object_store import ObjectStore
 
 TENANT_HEADER = "X-Test-Tenant"
+SCOPE_HEADER = "X-Test-Scope"
 
 
 def photo(shade: int = 0) -> bytes:
@@ -62,6 +69,8 @@ class Gateway:
     store: JobStore
     objects: ObjectStore
     names: ModelNames
+    cache: CacheClient
+    limiter: RateLimiter
 
     @property
     def client(self) -> FlaskClient:
@@ -116,6 +125,8 @@ class Connections:
     queue_url: str
     folder: Path
     database: str = "enlight"
+    cache_urls: tuple[str, ...] = ()
+    """Where the gateways count together; none: each for itself."""
 
 
 OpenGateway = Callable[..., AbstractContextManager[Gateway]]
@@ -137,6 +148,7 @@ def gateway(
     finally:
         if started:
             gate.service.stop()
+        gate.cache.close()
         gate.database.client.close()
 
 
@@ -149,6 +161,9 @@ def build(connections: Connections, *, objects: ObjectStore | None = None, **cha
     store = JobStore(database, lease_s=30, max_attempts=3)
     names = ModelNames(database)
     objects = objects or DirectoryStore(folder / "job-objects")
+    limits = tenant_limits(requests_per_minute=0, gpu_seconds_per_hour=settings.gpu_seconds_per_hour)
+    cache = CacheClient(connections.cache_urls)
+    limiter = RateLimiter(cache, limits=limits)
     service = TrainingService(
         settings,
         database=database,
@@ -157,12 +172,14 @@ def build(connections: Connections, *, objects: ObjectStore | None = None, **cha
         names=names,
         dispatcher=Dispatcher(connections.queue_url, timeout_s=settings.redis_timeout_s),
         catalogue=BaseCatalogue(settings.models_folder),
+        limiter=limiter,
     )
-    return Gateway(_make_app(service, settings), service, database, store, objects, names)
+    app = _make_app(service, database, settings)
+    return Gateway(app, service, database, store, objects, names, cache, limiter)
 
 
-def _make_app(service: TrainingService, settings: Settings) -> OpenAPI:
-    """The application with the training routes alone."""
+def _make_app(service: TrainingService, database: Documents, settings: Settings) -> OpenAPI:
+    """The application with the routes of trainings, and of what becomes of them."""
     app = create_service_app(
         service="test",
         version="0",
@@ -173,7 +190,10 @@ def _make_app(service: TrainingService, settings: Settings) -> OpenAPI:
 
     @app.before_request
     def name_the_caller() -> None:
-        g.caller = Caller(request.headers.get(TENANT_HEADER, "acme"), "user", "test")
+        scope = cast(Scope, request.headers.get(SCOPE_HEADER, "user"))
+        g.caller = Caller(request.headers.get(TENANT_HEADER, "acme"), scope, "test")
 
     app.register_api(training_routes(service))
+    app.register_api(webhook_routes(service.delivery_log))
+    app.register_api(usage_routes(UsageSums(database)))
     return app

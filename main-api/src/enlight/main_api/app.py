@@ -8,7 +8,6 @@ from importlib.metadata import version
 from flask_openapi import OpenAPI
 
 from enlight.dreambooth_api.bases import BaseCatalogue
-from enlight.main_api import usage
 from enlight.main_api.cache.kept_answers import KeptAnswers
 from enlight.main_api.dependencies import DependencyWatch
 from enlight.main_api.document import finish_document
@@ -31,7 +30,11 @@ from enlight.main_api.upstreams.forwarding import Forwarder
 from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES, image_routes
 from enlight.main_api.upstreams.routes_inference import inference_routes
 from enlight.main_api.upstreams.services_behind import services_behind, version_of
-from enlight.main_api.usage import UsageRecorder
+from enlight.main_api.usage import records as usage
+from enlight.main_api.usage.records import UsageRecorder
+from enlight.main_api.usage.routes import usage_routes
+from enlight.main_api.usage.sums import UsageSums
+from enlight.main_api.webhooks.routes import webhook_routes
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.settings import load_settings
@@ -66,6 +69,12 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         every_s=settings.upstream_check_every_s,
     )
     recorder = UsageRecorder(stores.database, max_waiting=settings.max_usage_records_waiting)
+    limiter = RateLimiter(
+        stores.cache,
+        limits=quotas.tenant_limits(
+            requests_per_minute=settings.requests_per_minute, gpu_seconds_per_hour=settings.gpu_seconds_per_hour
+        ),
+    )
     lookup = ModelLookup(stores.names, stores.metadata, ttl_s=settings.metadata_ttl_s)
     trainings = TrainingService(
         settings,
@@ -75,6 +84,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         names=stores.names,
         dispatcher=stores.dispatcher,
         catalogue=catalogue,
+        limiter=limiter,
     )
     models = ModelsService(
         stores.names,
@@ -114,15 +124,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     )
     add_challenge(app)
     usage.install(app, recorder)
-    quotas.install(
-        app,
-        RateLimiter(
-            stores.cache,
-            limits=quotas.tenant_limits(
-                requests_per_minute=settings.requests_per_minute, gpu_seconds_per_hour=settings.gpu_seconds_per_hour
-            ),
-        ),
-    )
+    quotas.install(app, limiter)
     forwarder = Forwarder(
         places=Places(settings.max_requests),
         budget=ByteBudget(settings.max_buffered_bytes),
@@ -141,7 +143,9 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(image_routes(behind, forwarder))
     app.register_api(inference_routes(behind.dreambooth, forwarder, lookup))
     app.register_api(training_routes(trainings))
+    app.register_api(webhook_routes(trainings.delivery_log))
     app.register_api(model_routes(models, transfers))
+    app.register_api(usage_routes(UsageSums(stores.database)))
     app.register_api(key_routes(stores.keys, authenticator))
     gateway.add_metrics(app.extensions["metrics"])
     app.extensions["enlight"] = gateway

@@ -15,7 +15,7 @@ from enlight.main_api.stores import Stores
 from enlight.main_api.trainings.service import TrainingService
 from enlight.main_api.upstreams.client_watch import ClientWatch
 from enlight.main_api.upstreams.services_behind import ServicesBehind
-from enlight.main_api.usage import UsageRecorder
+from enlight.main_api.usage.records import UsageRecorder
 from enlight.servicekit.http import Readiness
 from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.worker_service import StopOnce

@@ -96,7 +96,9 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     # Keys, limits of a tenant
     key_cache_s: float = Field(5, ge=0, le=5, description="How long a key is believed without asking MongoDB.")
     requests_per_minute: int = Field(0, ge=0, description="Requests of one tenant in a minute; 0: no limit.")
-    gpu_seconds_per_hour: int = Field(0, ge=0, description="GPU seconds of one tenant in an hour; 0: no limit.")
+    gpu_seconds_per_hour: int = Field(
+        0, ge=0, description="GPU seconds of one tenant in an hour, workers' time on trainings included; 0: no limit."
+    )
     max_usage_records_waiting: int = Field(
         10_000, ge=1, le=1_000_000, description="Usage records that wait for MongoDB; more are dropped, and counted."
     )

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 Scope = Literal["user", "admin"]
-"""``user``: everything of its own tenant. ``admin``: the keys of all tenants as well."""
+"""``user``: everything of its own tenant. ``admin``: the keys and the usage of all tenants as well."""
 
 _TENANT = r"[a-z0-9][a-z0-9-]{0,62}"
 

@@ -7,13 +7,14 @@ from flask import Flask, Response, g, request
 from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.keys.tenants import Caller
 from enlight.main_api.limits.rate_limits import RateLimit, RateLimiter
-from enlight.main_api.usage import usage_notes
+from enlight.main_api.usage.records import usage_notes
 
 REQUESTS, GPU_SECONDS = "requests", "gpu_seconds"
 GPU_RULES = frozenset(
     {"/inference", "/v1/generations", "/upsampler", "/realesrgan", "/v1/upscale", "/v1/upscale/realesrgan"}
 )
-"""Routes that are refused while the tenant has no GPU seconds left."""
+"""Routes that are refused while the tenant has no GPU seconds left. Trainings are refused where they start: who sends a
+request again must find the training that it made."""
 
 
 def tenant_limits(*, requests_per_minute: int, gpu_seconds_per_hour: int) -> dict[str, RateLimit]:

@@ -86,9 +86,14 @@ class RateLimiter:
         if wait_s > 0:
             raise _exceeded(what, limit, wait_s)
 
-    def record(self, tenant: str, what: str, amount: float) -> None:
-        """Counts what was used already, whether it fits or not: the seconds that a job took."""
+    def record(self, tenant: str, what: str, amount: float, *, ended_s_ago: float = 0) -> None:
+        """Counts what was used already, whether it fits or not: the seconds that a job took.
+
+        Of seconds that went by until ``ended_s_ago``, those that no window of now reaches back to are left out.
+        """
         limit = self._limits.get(what)
+        if limit is not None:
+            amount = min(amount, limit.window_s - ended_s_ago)
         if limit is not None and amount > 0:
             self._shared(tenant, what, limit, amount, always=True)
             self._local.record(tenant, what, limit, amount, time.time())

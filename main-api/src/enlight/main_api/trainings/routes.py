@@ -15,13 +15,12 @@ from enlight.dreambooth_api.schemas import (
     TrainBody,
     TrainingBody,
     TrainingPath,
-    TrainingView,
 )
 from enlight.dreambooth_api.training_answers import EVENTS, NO_MODEL_MADE
 from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.trainings.service import TrainingService
 from enlight.main_api.trainings.start_training import StartHeaders
-from enlight.main_api.trainings.views import TrainingPage, TrainingPageQuery
+from enlight.main_api.trainings.views import TrainingJobView, TrainingPage, TrainingPageQuery
 from enlight.main_api.webhooks.webhooks import WebhookSecretView
 from enlight.servicekit.http import client_gone
 from enlight.servicekit.schemas import ErrorBody
@@ -49,7 +48,7 @@ def training_routes(trainings: TrainingService) -> APIBlueprint:
         warnings = [warning["message"] for warning in job.warnings]
         return TrainAnswer(model_id=job.model_name, warnings=warnings or None).model_dump(exclude_none=True)
 
-    @routes.post("/v1/trainings", summary="Start a training", responses={"202": TrainingView, "409": ErrorBody})
+    @routes.post("/v1/trainings", summary="Start a training", responses={"202": TrainingJobView, "409": ErrorBody})
     def start_training(header: StartHeaders, body: TrainingBody) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Accepts a training and answers at once. It goes on without its client, and over the death of any
         machine."""
@@ -64,10 +63,10 @@ def training_routes(trainings: TrainingService) -> APIBlueprint:
         return trainings.page(current_caller().tenant, query)
 
     @routes.get(
-        "/v1/trainings/<training_id>", summary="Show a training", responses={"200": TrainingView, **_NO_TRAINING}
+        "/v1/trainings/<training_id>", summary="Show a training", responses={"200": TrainingJobView, **_NO_TRAINING}
     )
     def show_training(path: TrainingPath) -> dict[str, Any]:
-        """State, step, loss, rate and remaining seconds."""
+        """State, step, loss, rate, remaining seconds, and what it took so far."""
         return trainings.view(trainings.get(current_caller().tenant, path.training_id))
 
     @routes.get("/v1/trainings/<training_id>/events", summary="Follow a training", responses=EVENTS)
@@ -80,7 +79,7 @@ def training_routes(trainings: TrainingService) -> APIBlueprint:
     @routes.post(
         "/v1/trainings/<training_id>/cancel",
         summary="Cancel a training",
-        responses={"202": TrainingView, **_REFUSED},
+        responses={"202": TrainingJobView, **_REFUSED},
     )
     def cancel_training(path: TrainingPath) -> tuple[dict[str, Any], int]:
         """Ends the training within one step; nothing is published."""

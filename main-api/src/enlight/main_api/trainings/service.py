@@ -15,6 +15,7 @@ from enlight.jobkit.dispatcher import Dispatcher
 from enlight.jobkit.job_store import JobStore
 from enlight.jobkit.jobs import Job
 from enlight.main_api.background import Repeating
+from enlight.main_api.limits.rate_limits import RateLimiter
 from enlight.main_api.models.names import ModelNames
 from enlight.main_api.settings import Settings
 from enlight.main_api.trainings.events import TrainingEvents
@@ -24,7 +25,9 @@ from enlight.main_api.trainings.start_training import StartHeaders, StartOptions
 from enlight.main_api.trainings.views import TrainingPageQuery, training_error, training_view
 from enlight.main_api.trainings.waiters import TrainingWaiters
 from enlight.main_api.trainings.watch import JobWatcher
+from enlight.main_api.usage.training_time import TAKE_OVER_EVERY_S, TrainingTime
 from enlight.main_api.webhooks.deliveries import WebhookDeliveries
+from enlight.main_api.webhooks.delivery_log import DeliveryLog
 from enlight.main_api.webhooks.post import WebhookPoster
 from enlight.main_api.webhooks.sender import WebhookSender
 from enlight.main_api.webhooks.webhooks import WebhookSecrets
@@ -46,6 +49,7 @@ class TrainingService:
         names: The tenants' names of models.
         dispatcher: Tells the workers.
         catalogue: The base models that a training may name; their weights need not be here.
+        limiter: Counts what the tenants use, the workers' time included.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class TrainingService:
         names: ModelNames,
         dispatcher: Dispatcher,
         catalogue: BaseCatalogue,
+        limiter: RateLimiter,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -67,6 +72,7 @@ class TrainingService:
             lease_s=settings.webhook_timeout_s + _WEBHOOK_LEASE_MARGIN_S,
             max_attempts=settings.webhook_attempts,
         )
+        self.delivery_log = DeliveryLog(database)
         self.secrets = WebhookSecrets(database)
         self.checker = TrainingChecker(settings, catalogue, require_weights=False)
         self._starter = TrainingStarter(
@@ -75,6 +81,7 @@ class TrainingService:
             names,
             dispatcher,
             self._deliveries,
+            limiter,
             max_of_tenant=settings.max_queued_trainings,
             max_queued=settings.max_all_queued_trainings,
         )
@@ -89,19 +96,21 @@ class TrainingService:
             allow_private=settings.webhook_private_addresses,
         )
         self._sweeper = Repeating(partial(sweep, self._objects, store), every_s=SWEEP_EVERY_S, name="training-sweep")
+        self._time = TrainingTime(database, limiter)
+        self._time_keeper = Repeating(self._time.take_over, every_s=TAKE_OVER_EVERY_S, name="training-time")
 
     def make_indexes(self) -> None:
         """Makes the indexes of the webhooks' collections. Raises: DatabaseUnavailable."""
         self._deliveries.make_indexes()
 
     def start(self) -> None:
-        """Begins to watch trainings, to deliver webhooks and to tidy up."""
-        for part in (self.watcher, self._sender, self._sweeper):
+        """Begins to watch trainings and their time, to deliver webhooks and to tidy up."""
+        for part in (self.watcher, self._sender, self._sweeper, self._time_keeper):
             part.start()
 
     def stop(self) -> None:
         """Ends streams and waiting clients, whose trainings go on."""
-        for part in (self.watcher, self._sender, self._sweeper):
+        for part in (self.watcher, self._sender, self._sweeper, self._time_keeper):
             part.stop()
 
     def options(self, headers: StartHeaders, body: BaseModel) -> StartOptions:
@@ -119,7 +128,7 @@ class TrainingService:
             ServiceError: as `TrainingStarter.start` and `TrainingWaiters`, or why the training ended without a model.
         """
         with self._waiters.place():
-            job = self._waiters.wait(self._starter.join_or_start(tenant, checked, options), gone)
+            job = self._waiters.wait(self._starter.start(tenant, checked, options, join=True), gone)
         if job.state != "succeeded":
             raise training_error(job)
         return job
@@ -163,11 +172,12 @@ class TrainingService:
         Raises:
             NotFound: the tenant has no such training.
             Conflict: it has not ended.
-            StorageUnavailable: the record is still there; a repetition goes on.
+            StorageUnavailable, DatabaseUnavailable: the record is still there; a repetition goes on.
         """
         job = self._store.get(tenant, job_id)
         if not job.ended:
             raise Conflict("The training has not ended; cancel it first.", details={"state": job.state})
         self._objects.remove(job_id)
+        self._time.settle(job)  # with the record goes what it took
         self._deliveries.forget(job_id)
         self._store.delete(tenant, job_id)

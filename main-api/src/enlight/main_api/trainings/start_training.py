@@ -11,7 +11,9 @@ import hashlib
 import json
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -21,6 +23,8 @@ from enlight.dreambooth_api.training_requests import CheckedTraining
 from enlight.jobkit.dispatcher import Dispatcher
 from enlight.jobkit.job_store import JobStore
 from enlight.jobkit.jobs import Job, NewJob
+from enlight.main_api.limits.quotas import GPU_SECONDS
+from enlight.main_api.limits.rate_limits import RateLimiter
 from enlight.main_api.models.names import ModelNames
 from enlight.main_api.trainings.objects import TrainingObjects
 from enlight.main_api.webhooks.addresses import parse_webhook_url
@@ -79,6 +83,7 @@ class TrainingStarter:
         names: Gives a tenant's model its id in the bucket.
         dispatcher: Tells the workers.
         webhooks: Where the wish for a webhook is noted.
+        limiter: Knows whether the tenant has GPU seconds left.
         max_of_tenant: Trainings of one tenant that may wait and run.
         max_queued: Trainings of all tenants that may wait.
     """
@@ -90,6 +95,7 @@ class TrainingStarter:
         names: ModelNames,
         dispatcher: Dispatcher,
         webhooks: WebhookDeliveries,
+        limiter: RateLimiter,
         *,
         max_of_tenant: int,
         max_queued: int,
@@ -99,34 +105,38 @@ class TrainingStarter:
         self._names = names
         self._dispatcher = dispatcher
         self._webhooks = webhooks
+        self._limiter = limiter
         self._max_of_tenant = max_of_tenant
         self._max_queued = max_queued
         self._room = threading.Lock()
         """From counting to creating, so that the requests of this process cannot all take the last place."""
 
-    def start(self, tenant: str, checked: CheckedTraining, options: StartOptions) -> Job:
+    def start(self, tenant: str, checked: CheckedTraining, options: StartOptions, *, join: bool = False) -> Job:
         """The job of this request: a new one, or the one that its idempotency key made earlier.
+
+        With ``join`` a request without a key gets the training of the same body that has not ended.
 
         Raises:
             InvalidField: the idempotency key was used with another body.
-            QuotaExceeded: the tenant has as many trainings as it may have.
+            QuotaExceeded: the tenant has as many trainings as it may have, or no GPU seconds left.
             QueueFull: as many trainings wait as may wait.
             StorageUnavailable, DatabaseUnavailable: nothing was started, or (rarely, without an answer of the
                 database) it cannot be told; a repetition with the same idempotency key is safe.
         """
-        earlier = self._earlier_or_room(tenant, options)  # before the photos travel
+        find_earlier = partial(self._find_earlier, tenant, checked, options, join=join)
+        earlier = self._earlier_or_room(tenant, find_earlier)  # before the photos travel
         if earlier is not None:
             return earlier
         job_id = new_job_id()
         photo_keys = self._objects.put_photos(job_id, checked.photos)
         try:
-            job, made = self._create(tenant, job_id, checked, photo_keys, options)
+            job, made = self._create(tenant, job_id, checked, photo_keys, options, find_earlier)
         except DatabaseUnavailable:
             raise  # the record may be there: the photos stay until the sweep can ask
         except ServiceError:
             self._objects.try_to_remove(job_id)
             raise
-        if not made:  # another request with this idempotency key was faster
+        if not made:  # an equal request was faster
             self._objects.try_to_remove(job_id)
             self._webhooks.forget(job_id)
             return job
@@ -134,38 +144,43 @@ class TrainingStarter:
         self._dispatcher.dispatch(job.id)  # the reaper repeats it, should the queue be away
         return job
 
-    def join_or_start(self, tenant: str, checked: CheckedTraining, options: StartOptions) -> Job:
-        """As `start`; a training of the same body that has not ended is joined."""
-        for state in ("running", "queued"):
-            for job in self._store.list(tenant, state=state, model_name=checked.request.model_id):
-                if job.body_digest == options.body_digest and not job.cancel_requested:
-                    return job
-        return self.start(tenant, checked, options)
+    def _find_earlier(self, tenant: str, checked: CheckedTraining, options: StartOptions, *, join: bool) -> Job | None:
+        if options.idempotency_key is not None:
+            # Only the key tells which training is meant: joined by its body, a request that is sent again after that
+            # one's end would train again.
+            return self._store.find_earlier(tenant, options.idempotency_key, options.body_digest)
+        if join:
+            for state in ("queued", "running"):  # in the order in which a training passes through them
+                for job in self._store.list(tenant, state=state, model_name=checked.request.model_id):
+                    if job.body_digest == options.body_digest and not job.cancel_requested:
+                        return job
+        return None
 
-    def _earlier(self, tenant: str, options: StartOptions) -> Job | None:
-        if options.idempotency_key is None:
-            return None
-        return self._store.find_earlier(tenant, options.idempotency_key, options.body_digest)
-
-    def _earlier_or_room(self, tenant: str, options: StartOptions) -> Job | None:
-        earlier = self._earlier(tenant, options)
+    def _earlier_or_room(self, tenant: str, find_earlier: Callable[[], Job | None]) -> Job | None:
+        earlier = find_earlier()
         if earlier is None:
             try:
                 self._require_room(tenant)
             except (QuotaExceeded, QueueFull):
-                # A request beside this one may have taken the last place since, with the same key.
-                earlier = self._earlier(tenant, options)
+                # A request beside this one may have taken the last place since, and be the same.
+                earlier = find_earlier()
                 if earlier is None:
                     raise
         return earlier
 
     def _create(
-        self, tenant: str, job_id: str, checked: CheckedTraining, photo_keys: list[str], options: StartOptions
+        self,
+        tenant: str,
+        job_id: str,
+        checked: CheckedTraining,
+        photo_keys: list[str],
+        options: StartOptions,
+        find_earlier: Callable[[], Job | None],
     ) -> tuple[Job, bool]:
         request = dataclasses.asdict(checked.request)
         del request["photos"]
         with self._room:
-            earlier = self._earlier_or_room(tenant, options)
+            earlier = self._earlier_or_room(tenant, find_earlier)
             if earlier is not None:
                 return earlier, False
             name = checked.request.model_id
@@ -189,6 +204,7 @@ class TrainingStarter:
         return job, made
 
     def _require_room(self, tenant: str) -> None:
+        self._limiter.take(tenant, GPU_SECONDS, 0)
         unfinished = self._store.count("queued", tenant=tenant) + self._store.count("running", tenant=tenant)
         if unfinished >= self._max_of_tenant:
             raise QuotaExceeded(

@@ -30,15 +30,23 @@ class TrainingPageQuery(TrainingListQuery):
     )
 
 
+class TrainingJobView(TrainingView):
+    """State of a training, and what it took."""
+
+    gpu_seconds: float = Field(
+        description="Seconds that workers had it, in all attempts; of one that runs up to its last sign of life."
+    )
+
+
 class TrainingPage(Answer):
     """Trainings, newest first."""
 
-    trainings: list[TrainingView]
+    trainings: list[TrainingJobView]
     next: str | None = Field(description="What to send as `before` for the next page; null: this is the last one.")
 
 
 def training_view(job: Job, position: int | None) -> dict[str, Any]:
-    """``job`` in the form of `TrainingView`; ``position``: trainings before it in the queue."""
+    """``job`` in the form of `TrainingJobView`; ``position``: trainings before it in the queue."""
     reason = _reason(job)
     parameters = {name: value for name, value in job.request.items() if name not in _NOT_PARAMETERS}
     return {
@@ -52,6 +60,7 @@ def training_view(job: Job, position: int | None) -> dict[str, Any]:
         "started_at": _iso(job.started_at),
         "finished_at": _iso(job.finished_at),
         "attempt": job.attempt,
+        "gpu_seconds": round(job.gpu_seconds, 3),
         "position": position,
         "progress": job.progress,
         "error": reason,

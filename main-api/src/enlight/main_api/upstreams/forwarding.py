@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -10,11 +11,12 @@ from flask import Request, Response, request
 
 from enlight.main_api.cache.kept_answers import Found, KeptAnswers, Question
 from enlight.main_api.keys.authentication import current_caller
-from enlight.main_api.limits.admission import ByteBudget, Places
+from enlight.main_api.limits.admission import BudgetShare, ByteBudget, Places
 from enlight.main_api.upstreams.answers import Promise, UpstreamAnswer
 from enlight.main_api.upstreams.received_bodies import ReceivedBody, receive_body
 from enlight.main_api.upstreams.upstream import Upstream, UpstreamRequest
-from enlight.main_api.usage import usage_notes
+from enlight.main_api.usage.records import usage_notes
+from enlight.servicekit.errors import ClientGone
 from enlight.servicekit.http import client_gone
 from enlight.servicekit.logs import current_request_id
 
@@ -64,7 +66,7 @@ class Forwarder:
                     upstream_headers(request),
                     body.data if body else None,
                 )
-                ask = partial(upstream.ask, asked, client_gone=gone, take_bytes=share.take)
+                ask = partial(_ask, upstream, asked, gone, share)
                 if keep and self._kept is not None and body is not None:
                     found = self._kept.find(self._question(body, upstream.name), ask, gone)
                     if not found.computed:
@@ -95,7 +97,7 @@ class Forwarder:
                 headers["X-Model-Id"] = model_id
             asked = UpstreamRequest("POST", path, "json", headers, body)
             with self._places.place():
-                answer = upstream.ask(asked, client_gone=gone, take_bytes=share.take, affinity=model_id)
+                answer = _ask(upstream, asked, gone, share, affinity=model_id)
             return answer, held.pop_all()
 
     def _question(self, body: ReceivedBody, service: str) -> Question:
@@ -124,6 +126,24 @@ def answer_response(answer: UpstreamAnswer, *, computed: bool = True) -> Respons
     response = Response(answer.body, status=answer.status, content_type=answer.content_type)
     response.headers.extend(answer.headers.items())
     return response
+
+
+def _ask(
+    upstream: Upstream,
+    asked: UpstreamRequest,
+    gone: Callable[[], bool],
+    share: BudgetShare,
+    *,
+    affinity: str | None = None,
+) -> UpstreamAnswer:
+    began_s = time.monotonic()
+    try:
+        return upstream.ask(asked, client_gone=gone, take_bytes=share.take, affinity=affinity)
+    except ClientGone:
+        # How long the GPU was at it nobody says any more. Were it nothing, a tenant could leave each time just before
+        # the end and never come to its limit.
+        usage_notes().gpu_seconds += time.monotonic() - began_s
+        raise
 
 
 def _with_query(path: str) -> str:

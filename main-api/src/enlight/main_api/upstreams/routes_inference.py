@@ -24,7 +24,7 @@ from enlight.main_api.models.lookup import ModelLookup
 from enlight.main_api.upstreams.answers import UpstreamAnswer
 from enlight.main_api.upstreams.forwarding import Forwarder, answer_response
 from enlight.main_api.upstreams.upstream import Upstream
-from enlight.main_api.usage import usage_notes
+from enlight.main_api.usage.records import usage_notes
 from enlight.servicekit.schemas import ErrorBody
 
 _ERRORS: ResponseDict = {str(status): ErrorBody for status in (502, 504)}

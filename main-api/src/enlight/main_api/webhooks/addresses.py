@@ -7,12 +7,15 @@ second time could give another answer (DNS rebinding).
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from enlight.servicekit.errors import InvalidField
+
+_log = logging.getLogger(__name__)
 
 MAX_URL_CHARS = 2048
 _PORTS = {"http": 80, "https": 443}
@@ -32,6 +35,7 @@ _REFUSED = tuple(
         "192.88.99.0/24",  # 6to4 relays
         "64:ff9b:1::/48",  # NAT64 within a site
         "2001::/32",  # Teredo: an IPv4 address behind a relay
+        "3fff::/20",  # documentation, too new for some versions of Python
         "fec0::/10",  # site-local, as fc00::/7 is now
     )
 )
@@ -96,17 +100,20 @@ def resolve(target: WebhookTarget, *, allow_private: bool) -> list[str]:
     """The addresses of the target's host, each of them checked.
 
     Raises:
-        AddressRefusedError: it has none, or one of them is not public and ``allow_private`` is false.
+        AddressRefusedError: it has none, or one of them is not public and ``allow_private`` is false. Which of the two
+            only the log tells: nobody is to learn through us what names there are inside, and where they lead.
     """
+    refusal = f"{target.host} has no {'' if allow_private else 'public '}address"
     try:
         rows = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise AddressRefusedError(f"{target.host} has no address ({error})") from error
+        _log.info("%s: %s", refusal, error)
+        raise AddressRefusedError(refusal) from None
     addresses = list(dict.fromkeys(str(row[4][0]) for row in rows))
-    if not allow_private:
-        for address in addresses:
-            if not is_public(ipaddress.ip_address(address)):
-                raise AddressRefusedError(f"{target.host} leads to {address}, which is not a public address")
+    inside = [] if allow_private else [one for one in addresses if not is_public(ipaddress.ip_address(one))]
+    if inside:
+        _log.info("%s: it leads to %s", refusal, inside)
+        raise AddressRefusedError(refusal)
     return addresses
 
 

@@ -8,6 +8,7 @@ about a day have failed (``given_up``). A gateway that dies within a try costs t
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +25,10 @@ RETRY_FACTOR = 4.0
 JITTER = 0.2
 KEPT_S = 7 * 24 * 3600
 """Ended deliveries are kept this long, for whoever looks for a lost one."""
+COLLECTION = "webhook_deliveries"
+TRIED_AT_ONCE = 2
+"""Deliveries of one tenant that all gateways together try at once, more or less: one whose receivers do not answer must
+not hold up the others' deliveries."""
 
 
 def retry_delay_s(attempts: int, jitter: float) -> float:
@@ -64,7 +69,7 @@ class WebhookDeliveries:
 
     def __init__(self, database: Database[dict[str, Any]], *, lease_s: float, max_attempts: int) -> None:
         self._database = database
-        self._deliveries = database["webhook_deliveries"]
+        self._deliveries = database[COLLECTION]
         self._lease_s = lease_s
         self._max_attempts = max_attempts
 
@@ -73,6 +78,8 @@ class WebhookDeliveries:
         with database_errors():
             self._deliveries.create_index([("state", 1), ("next_attempt_at", 1)], name="state_next")
             self._deliveries.create_index("finished_at", expireAfterSeconds=KEPT_S, name="finished")
+            self._deliveries.create_index([("tenant", 1), ("_id", -1)], name="newest_of_a_tenant")
+            self._deliveries.create_index([("state", 1), ("lease_until", 1)], name="state_lease")
 
     def expect(self, job_id: str, tenant: str, url: str) -> None:
         """Notes that the end of this job, which is about to be created, is to be told to ``url``."""
@@ -84,11 +91,13 @@ class WebhookDeliveries:
                     "job_id": job_id,
                     "url": url,
                     "state": "waiting",
+                    "type": None,
                     "body": None,
                     "attempts": 0,
                     "created_at": datetime.now(UTC),
                     "next_attempt_at": None,
                     "lease_until": None,
+                    "last_status": None,
                     "last_error": None,
                     "finished_at": None,
                 }
@@ -105,12 +114,13 @@ class WebhookDeliveries:
             rows = list(self._deliveries.find({"state": "waiting"}, {"job_id": 1, "created_at": 1}))
         return [Expected(row["job_id"], row["created_at"]) for row in rows]
 
-    def make_due(self, job_id: str, body: str) -> None:
+    def make_due(self, job_id: str, event_type: str, body: str) -> None:
         """The job has ended: ``body`` is to be delivered from now on. Once; a second call changes nothing."""
+        told = {"type": {"$literal": event_type}, "body": {"$literal": body}}
         with database_errors():
             self._deliveries.update_one(
                 {"_id": event_id(job_id), "state": "waiting"},
-                [{"$set": {"state": "due", "body": {"$literal": body}, "next_attempt_at": "$$NOW"}}],
+                [{"$set": {"state": "due", "next_attempt_at": "$$NOW", **told}}],
             )
 
     def claim(self) -> Delivery | None:
@@ -121,6 +131,7 @@ class WebhookDeliveries:
                 {
                     "state": "due",
                     "next_attempt_at": {"$lte": now},
+                    "tenant": {"$nin": self._busy_tenants(now)},
                     "$or": [{"lease_until": None}, {"lease_until": {"$lt": now}}],
                 },
                 [
@@ -138,27 +149,39 @@ class WebhookDeliveries:
             return None
         return Delivery(row["_id"], row["tenant"], row["job_id"], row["url"], row["body"], row["attempts"])
 
-    def delivered(self, delivery: Delivery) -> None:
+    def delivered(self, delivery: Delivery, status: int) -> None:
         """Its receiver has it."""
-        self._end(delivery, "delivered", None)
+        self._end(delivery, "delivered", {"last_status": status, "last_error": None})
 
-    def failed(self, delivery: Delivery, problem: str) -> None:
-        """This try failed: there will be another, or it was the last."""
+    def failed(self, delivery: Delivery, problem: str, status: int | None = None) -> None:
+        """This try failed: there will be another, or it was the last.
+
+        Args:
+            delivery: Which one.
+            problem: What went wrong; its tenant reads it.
+            status: What the receiver answered, if it did.
+        """
+        outcome: dict[str, object] = {"last_status": status, "last_error": problem[:500]}
         if delivery.attempts >= self._max_attempts:
-            self._end(delivery, "given_up", problem)
+            self._end(delivery, "given_up", outcome)
             return
         delay = timedelta(seconds=retry_delay_s(delivery.attempts, random.uniform(-1, 1)))
         with database_errors():
             next_attempt_at = server_time(self._database) + delay
             self._deliveries.update_one(
                 self._claimed(delivery),
-                {"$set": {"next_attempt_at": next_attempt_at, "lease_until": None, "last_error": problem[:500]}},
+                {"$set": {"next_attempt_at": next_attempt_at, "lease_until": None, **outcome}},
             )
 
-    def _end(self, delivery: Delivery, state: str, problem: str | None) -> None:
-        ended = {"state": state, "finished_at": datetime.now(UTC), "lease_until": None, "last_error": problem}
+    def _end(self, delivery: Delivery, state: str, outcome: dict[str, object]) -> None:
+        ended = {"state": state, "finished_at": datetime.now(UTC), "lease_until": None, **outcome}
         with database_errors():
             self._deliveries.update_one(self._claimed(delivery), {"$set": ended})
+
+    def _busy_tenants(self, now: datetime) -> list[str]:
+        tried = self._deliveries.find({"state": "due", "lease_until": {"$gte": now}}, {"tenant": 1})
+        counts = Counter(row["tenant"] for row in tried)
+        return [tenant for tenant, count in counts.items() if count >= TRIED_AT_ONCE]
 
     def _claimed(self, delivery: Delivery) -> dict[str, object]:
         # A claim whose lease ran out and that somebody else took has another number: it says nothing any more.

@@ -11,13 +11,20 @@ from enlight.main_api.trainings.watch import FindMany
 from enlight.main_api.webhooks.addresses import parse_webhook_url
 from enlight.main_api.webhooks.deliveries import Delivery, Expected, WebhookDeliveries
 from enlight.main_api.webhooks.post import PostFailedError, WebhookPoster
-from enlight.main_api.webhooks.webhooks import EVENT_ID_HEADER, SIGNATURE_HEADER, WebhookSecrets, event_body, sign
+from enlight.main_api.webhooks.webhooks import (
+    EVENT_ID_HEADER,
+    SIGNATURE_HEADER,
+    WebhookSecrets,
+    event_body,
+    event_type,
+    sign,
+)
 from enlight.servicekit.errors import InvalidField
 
 _log = logging.getLogger(__name__)
 
 SENDERS = 4
-"""Deliveries tried at once by one gateway: a receiver that does not answer holds up a quarter of them."""
+"""Deliveries tried at once by one gateway; of one tenant fewer, see `TRIED_AT_ONCE`."""
 POLL_S = 1.0
 NEVER_CREATED_S = 600.0
 """A delivery whose job is not there after this long belongs to a request that failed on its way."""
@@ -82,7 +89,7 @@ class WebhookSender:
         for expected in waiting:
             job = jobs.get(expected.job_id)
             if job is not None and job.ended:
-                self._deliveries.make_due(job.id, event_body(job))
+                self._deliveries.make_due(job.id, event_type(job), event_body(job))
             elif job is None and expected.created_at < never_created:
                 self._deliveries.forget(expected.job_id)
 
@@ -99,17 +106,18 @@ class WebhookSender:
         Raises:
             DatabaseUnavailable: it could not be noted; the delivery's lease will run out.
         """
+        status = None
         try:
             status = self._post(delivery)
         except (PostFailedError, InvalidField) as error:
             problem = str(error)
         else:
-            problem = "" if 200 <= status < 300 else f"it answered {status}"
-        if problem:
-            _log.info("webhook %s, try %d: %s", delivery.id, delivery.attempts, problem)
-            self._deliveries.failed(delivery, problem)
-        else:
-            self._deliveries.delivered(delivery)
+            if 200 <= status < 300:
+                self._deliveries.delivered(delivery, status)
+                return
+            problem = f"it answered {status}"
+        _log.info("webhook %s, try %d: %s", delivery.id, delivery.attempts, problem)
+        self._deliveries.failed(delivery, problem, status)
 
     def _post(self, delivery: Delivery) -> int:
         # Checked again: what may be named can have been set otherwise since the URL was accepted.

@@ -37,11 +37,16 @@ def event_id(job_id: str) -> str:
     return f"evt-{job_id}"
 
 
+def event_type(job: Job) -> str:
+    """What the event of an ended job says in a word."""
+    return f"training.{job.state}"
+
+
 def event_body(job: Job) -> str:
     """The event of an ended job: the JSON text of every delivery."""
     event = {
         "id": event_id(job.id),
-        "type": f"training.{job.state}",
+        "type": event_type(job),
         "created_at": (job.finished_at or job.created_at).isoformat(timespec="milliseconds"),
         "data": training_view(job, None),
     }

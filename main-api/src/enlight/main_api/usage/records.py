@@ -1,4 +1,4 @@
-"""Who used how much: one record per request, collection ``usage``, written beside the requests.
+"""One record per request, collection ``usage``, written beside the requests.
 
 A record never delays or fails a request. What cannot be written waits, up to a bound; beyond it records are dropped,
 and counted.
@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from flask import Flask, Response, g, request
@@ -24,8 +24,10 @@ from enlight.servicekit.errors import DatabaseUnavailable
 
 _log = logging.getLogger(__name__)
 
+COLLECTION = "usage"
 WRITE_EVERY_S = 0.5
-BATCH = 500
+BATCH = 50
+"""Written at once: small, so that whoever asks the database meanwhile does not wait for long."""
 _DUPLICATE_KEY = 11000
 
 
@@ -68,7 +70,7 @@ class UsageRecorder:
     """
 
     def __init__(self, database: Documents, *, max_waiting: int) -> None:
-        self._usage = database["usage"]
+        self._usage = database[COLLECTION]
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._writing = threading.Lock()
@@ -106,7 +108,7 @@ class UsageRecorder:
     def record(self, record: UsageRecord) -> None:
         """Takes a record; never waits, never fails."""
         # The id is made here, so that a batch may be written twice after a lost confirmation.
-        document = {"_id": uuid.uuid4().hex, **asdict(record)}
+        document = {"_id": uuid.uuid4().hex, **vars(record)}
         with self._lock:
             if len(self._waiting) < self._max_waiting:
                 self._waiting.append(document)
