@@ -140,11 +140,14 @@ def test_lists_pages_newest_first(store: JobStore) -> None:
 def test_counts_and_positions(store: JobStore) -> None:
     # Given four queued jobs of two tenants, the first of which begins
     jobs = [store.create(new_job(tenant=tenant))[0] for tenant in ("ann", "ben", "ann", "ann")]
-    assert [store.position(job) for job in jobs] == [0, 1, 2, 3]
+    ids = [job.id for job in jobs]
+    assert store.positions(ids) == dict(zip(ids, range(4), strict=True))
+    assert store.positions([ids[2]]) == {ids[2]: 2}
+    assert store.positions([]) == {}
     running = store.claim(jobs[0].id, "w")
     # Then it is out of the line
     assert running is not None
-    assert [store.position(job) for job in [running, *jobs[1:]]] == [0, 0, 1, 2]
+    assert store.positions(ids) == {ids[1]: 0, ids[2]: 1, ids[3]: 2}
     assert store.counts("ann") == {"queued": 2, "running": 1, "succeeded": 0, "failed": 0, "cancelled": 0}
     assert store.count("queued") == 3
     assert store.count("queued", tenant="ben") == 1

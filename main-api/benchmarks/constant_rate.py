@@ -6,7 +6,9 @@ A read's latency counts from when it was due, so that a server that falls behind
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -24,20 +26,22 @@ class Latencies:
     errors: int
 
 
-async def read_at(url: str, path: str, headers: str, *, rate_per_s: int, seconds: float, connections: int) -> Latencies:
-    """Sends ``rate_per_s * seconds`` reads over kept-open connections."""
+async def read_at(
+    url: str, paths: Sequence[str], headers: str, *, rate_per_s: int, seconds: float, connections: int
+) -> Latencies:
+    """Sends ``rate_per_s * seconds`` reads of ``paths`` in turns over kept-open connections."""
     parts = urlsplit(url)
     free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     for _ in range(connections):
         free.put_nowait(await asyncio.open_connection(parts.hostname, parts.port))
-    asked = f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode()
+    requests = itertools.cycle(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode() for path in paths)
     latencies_s: list[float] = []
     errors = 0
 
     async def read(due_s: float) -> None:
         nonlocal errors
         reader, writer = await free.get()
-        writer.write(asked)
+        writer.write(next(requests))
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
         await reader.readexactly(length)

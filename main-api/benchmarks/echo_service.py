@@ -21,6 +21,7 @@ def serve(port: int) -> None:
 
 def _answer(connection: socket.socket) -> None:
     got = bytearray()
+    memory = memoryview(bytearray())  # used again: new memory for each body would be most of what this costs
     while True:
         while (end := got.find(b"\r\n\r\n")) < 0:
             piece = connection.recv(1 << 16)
@@ -29,7 +30,10 @@ def _answer(connection: socket.socket) -> None:
                 return
             got += piece
         length = _LENGTH.search(got[:end])
-        body = memoryview(bytearray(int(length[1]) if length else 0))
+        length_bytes = int(length[1]) if length else 0
+        if length_bytes > len(memory):
+            memory = memoryview(bytearray(length_bytes))
+        body = memory[:length_bytes]
         begun = got[end + 4 :]
         body[: len(begun)] = begun
         filled = len(begun)

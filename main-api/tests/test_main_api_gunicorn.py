@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from gateways import MODELS_FOLDER, Surroundings, make_key, surroundings
-from stand_in_service import Seen, json_http
+from stand_in_service import Seen, http, json_http
 from waiting import wait_until
 
 from enlight.servicekit.local_service import LocalService
@@ -75,6 +76,27 @@ def test_pictures_go_through(around: Surroundings, running: tuple[LocalService, 
         answer = requests.post(f"{service.url}/remove", json=body, headers={"X-API-Key": key}, timeout=60)
         assert answer.status_code == 200, answer.text[:500]
         assert len(answer.json()["output_image"]) == len(json.dumps(body))
+
+
+def test_bodies_of_any_size_pass_unchanged_over_one_connection(
+    around: Surroundings, running: tuple[LocalService, str]
+) -> None:
+    service, key = running
+    around.behind["bgrem"].answer = lambda seen: http(seen.body, content_type="image/png")
+    kib = 1024
+    with requests.Session() as session:
+        session.headers.update({"X-API-Key": key, "Content-Type": "image/png"})
+
+        def ask(body: bytes) -> str:
+            answer = session.post(f"{service.url}/v1/cutout", data=body)
+            assert (answer.status_code, answer.headers["Content-Length"]) == (200, str(len(body)))
+            assert answer.content == body
+            return answer.headers["X-Cache"]
+
+        for size in (1, 128 * kib, 256 * kib - 1, 256 * kib, 256 * kib + 1, 1024 * kib, 5000 * kib, 17):
+            body = os.urandom(size)
+            assert ask(body) == "miss"
+            assert wait_until(lambda body=body: ask(body) == "hit")  # type: ignore[misc]
 
 
 def test_without_a_key_the_answer_comes_before_the_body(running: tuple[LocalService, str]) -> None:

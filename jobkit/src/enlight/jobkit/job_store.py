@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from pymongo import ASCENDING, DESCENDING
@@ -120,12 +120,13 @@ class JobStore(JobLeases):
             documents = self._jobs.find(condition).sort("_id", DESCENDING).limit(max(1, limit))
             return [job_from_document(document) for document in documents]
 
-    def position(self, job: Job) -> int:
-        """How many jobs, of all tenants, are queued before this one; 0 for one that is not queued."""
-        if job.state != "queued":
-            return 0
+    def positions(self, ids: Collection[str]) -> dict[str, int]:
+        """How many jobs, of all tenants, are queued before each of these; one that is not queued is left out."""
+        if not ids:
+            return {}
         with database_errors():
-            return self._jobs.count_documents({"state": "queued", "_id": {"$lt": job.id}})
+            queued = self._jobs.find({"state": "queued", "_id": {"$lte": max(ids)}}, ["_id"]).sort("_id", ASCENDING)
+            return {document["_id"]: place for place, document in enumerate(queued) if document["_id"] in ids}
 
     def counts(self, tenant: str) -> dict[State, int]:
         """How many jobs of the tenant are in each state."""

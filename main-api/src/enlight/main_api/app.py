@@ -35,6 +35,7 @@ from enlight.main_api.usage.records import UsageRecorder
 from enlight.main_api.usage.routes import usage_routes
 from enlight.main_api.usage.sums import UsageSums
 from enlight.main_api.webhooks.routes import webhook_routes
+from enlight.servicekit.freed_memory import keep_freed_memory
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.settings import load_settings
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     """
     settings = settings or load_settings(Settings)
     configure_logging("main-api", settings.log_level)
+    keep_freed_memory()
 
     catalogue = BaseCatalogue(settings.models_folder, revisions=settings.base_revisions, aliases=settings.base_aliases)
     catalogue.resolve(settings.default_base_model, field="MAIN_API_DEFAULT_BASE_MODEL")

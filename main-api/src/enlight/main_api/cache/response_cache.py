@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import random
 import struct
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -41,7 +41,8 @@ class CachedResponse:
     content_type: str
     headers: dict[str, str]
     """Further headers that belong to the answer itself, such as its seed; never cookies or a request's id."""
-    body: bytes
+    body: bytes | bytearray
+    """Never changed, by anybody."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,9 @@ class ResponseCache:
         payload = self._sealer.open(key, self._client.get(key))
         if payload is None:
             return None
-        head, body = _unpack(payload)
-        if head.object_sha256:
-            stored = self._read_object(head)
-            if stored is None:
-                return None
-            body = stored
-        return CachedResponse(head.status, head.content_type, head.headers, body)
+        head, inline = _unpack(payload)
+        body = self._read_object(head) if head.object_sha256 else inline
+        return None if body is None else CachedResponse(head.status, head.content_type, head.headers, body)
 
     def put(self, key: str, response: CachedResponse) -> bool:
         """Keeps an answer of status 200; others, and those that are too large, are not kept. True when it is."""
@@ -112,32 +109,36 @@ class ResponseCache:
         ttl_s = self._ttl_s * random.uniform(1 - TTL_JITTER, 1)
         return self._client.set(key, self._sealer.seal(key, _pack(head, body), ttl_s=ttl_s), ttl_s=ttl_s)
 
-    def _write_object(self, sha256: str, body: bytes) -> bool:
+    def _write_object(self, sha256: str, body: bytes | bytearray) -> bool:
         if self._objects is None or time.monotonic() < self._bucket_paused_until_s:
             return False
         try:
             # Over whatever is there: it may be damaged, and its age begins anew for the sweep.
             if len(body) <= SMALL_OBJECT_BYTES:
-                self._objects.put_bytes(_object_key(sha256), body)
+                self._objects.put_bytes(_object_key(sha256), bytes(body))
             else:
-                with tempfile.NamedTemporaryFile(prefix="enlight-response-") as file:
+                # A file in memory: the store reads files, and this one is nobody else's business.
+                with os.fdopen(os.memfd_create("enlight-response"), "wb") as file:
                     file.write(body)
                     file.flush()
-                    self._objects.put_file(_object_key(sha256), Path(file.name))
+                    self._objects.put_file(_object_key(sha256), Path(f"/proc/self/fd/{file.fileno()}"))
         except (ServiceError, OSError) as error:
             self._pause_bucket(error)
             return False
         return True
 
-    def _read_object(self, head: _Head) -> bytes | None:
+    def _read_object(self, head: _Head) -> bytearray | None:
         if self._objects is None or time.monotonic() < self._bucket_paused_until_s:
             return None
-        body = bytearray()
+        body = bytearray(head.object_bytes)
+        filled = 0
 
         def take(chunk: bytes) -> None:
-            if len(body) + len(chunk) > head.object_bytes:
+            nonlocal filled
+            if filled + len(chunk) > head.object_bytes:
                 raise _ObjectTooLargeError
-            body.extend(chunk)
+            body[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
 
         try:
             self._objects.download(_object_key(head.object_sha256), take)
@@ -147,7 +148,8 @@ class ResponseCache:
             if getattr(error, "status", 500) >= 500:  # one that is missing is simply a miss
                 self._pause_bucket(error)
             return None
-        return bytes(body) if hashlib.sha256(body).hexdigest() == head.object_sha256 else None
+        whole = filled == head.object_bytes and hashlib.sha256(body).hexdigest() == head.object_sha256
+        return body if whole else None
 
     def _pause_bucket(self, error: Exception) -> None:
         self._bucket_paused_until_s = time.monotonic() + BUCKET_PAUSE_S
@@ -171,7 +173,7 @@ def _object_key(sha256: str) -> str:
     return f"{OBJECTS_PREFIX}{sha256[:2]}/{sha256}"
 
 
-def _pack(head: _Head, body: bytes) -> bytes:
+def _pack(head: _Head, body: bytes | bytearray) -> bytes:
     text = json.dumps(asdict(head), separators=(",", ":")).encode()
     return b"".join((_LENGTH.pack(len(text)), text, body))
 

@@ -21,6 +21,7 @@ from enlight.main_api.settings import Settings
 from enlight.main_api.trainings.events import TrainingEvents
 from enlight.main_api.trainings.leftovers import SWEEP_EVERY_S, sweep
 from enlight.main_api.trainings.objects import TrainingObjects
+from enlight.main_api.trainings.shared_reads import SharedReads
 from enlight.main_api.trainings.start_training import StartHeaders, StartOptions, TrainingStarter, start_options
 from enlight.main_api.trainings.views import TrainingPageQuery, training_error, training_view
 from enlight.main_api.trainings.waiters import TrainingWaiters
@@ -31,7 +32,7 @@ from enlight.main_api.webhooks.delivery_log import DeliveryLog
 from enlight.main_api.webhooks.post import WebhookPoster
 from enlight.main_api.webhooks.sender import WebhookSender
 from enlight.main_api.webhooks.webhooks import WebhookSecrets
-from enlight.servicekit.errors import Conflict
+from enlight.servicekit.errors import Conflict, NotFound
 from enlight.servicekit.object_store import ObjectStore
 
 _WEBHOOK_LEASE_MARGIN_S = 60.0
@@ -85,6 +86,8 @@ class TrainingService:
             max_of_tenant=settings.max_queued_trainings,
             max_queued=settings.max_all_queued_trainings,
         )
+        self._reads = SharedReads(store.find_many)
+        self._positions = SharedReads(store.positions)
         self.watcher = JobWatcher(store.find_many, poll_s=settings.event_poll_s)
         self.events = TrainingEvents(self.watcher, settings.max_event_streams)
         self._waiters = TrainingWaiters(self.watcher, settings.max_training_waiters)
@@ -135,11 +138,14 @@ class TrainingService:
 
     def get(self, tenant: str, job_id: str) -> Job:
         """The tenant's training. Raises: NotFound, for another tenant's too."""
-        return self._store.get(tenant, job_id)
+        job = self._reads.find(job_id)
+        if job is None or job.tenant != tenant:
+            raise NotFound(f"There is no training {job_id[:100]!r}.")
+        return job
 
     def view(self, job: Job) -> dict[str, Any]:
         """``job`` as a caller sees it."""
-        return training_view(job, self._store.position(job) if job.state == "queued" else None)
+        return training_view(job, self._positions.find(job.id) if job.state == "queued" else None)
 
     def page(self, tenant: str, query: TrainingPageQuery) -> dict[str, Any]:
         """A page of the tenant's trainings, newest first."""
@@ -147,8 +153,9 @@ class TrainingService:
             tenant, state=query.state, model_name=query.model_id, limit=query.limit + 1, before=query.before
         )
         shown = jobs[: query.limit]
+        positions = self._store.positions({job.id for job in shown if job.state == "queued"})
         return {
-            "trainings": [self.view(job) for job in shown],
+            "trainings": [training_view(job, positions.get(job.id)) for job in shown],
             "next": shown[-1].id if len(jobs) > len(shown) else None,
         }
 

@@ -1,0 +1,86 @@
+"""Reads of single records that come at the same time, asked of the database together.
+
+Many clients look at their trainings again and again. Each look is answered by a question that began after it came, so
+nobody sees an older state than by a question of his own; but whoever comes while a question is under way shares the
+next one. A busy gateway asks a few larger questions instead of a thousand small ones.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from enlight.servicekit.errors import ServiceError, error_from_wire, error_to_wire
+
+Record = TypeVar("Record")
+
+
+class SharedReads(Generic[Record]):
+    """Records by id.
+
+    Args:
+        find_many: The records with these ids, as far as there are any. One call at a time.
+    """
+
+    def __init__(self, find_many: Callable[[Sequence[str]], Mapping[str, Record]]) -> None:
+        self._find_many = find_many
+        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._gathering: _Round[Record] | None = None
+
+    def find(self, record_id: str) -> Record | None:
+        """The record; None when there is none.
+
+        Raises: what ``find_many`` raises. An error of its own kind, such as DatabaseUnavailable, reaches also those who
+            came while it failed: their own question would only have waited as long again.
+        """
+        with self._lock:
+            joined = self._gathering
+            leads = joined is None
+            if joined is None:
+                joined = self._gathering = _Round()
+            joined.ids.add(record_id)
+        if leads:
+            with self._asking:  # the question before this one is answered
+                self._ask(joined)
+        joined.settled.wait()
+        if joined.error is not None:
+            raise error_from_wire(error_to_wire(joined.error))  # one of its own: a trace belongs to one thread
+        return joined.records.get(record_id)
+
+    def _ask(self, joined: _Round[Record]) -> None:
+        with self._lock:
+            if joined.settled.is_set():  # by the failure of the question before
+                return
+            self._gathering = None  # whoever comes from now on belongs to the next one
+        try:
+            joined.records = self._find_many(sorted(joined.ids))
+        except ServiceError as error:
+            joined.fail(error)
+            self._fail_gathering(error)
+        except BaseException as error:
+            joined.fail(error)
+            raise
+        joined.settled.set()
+
+    def _fail_gathering(self, error: ServiceError) -> None:
+        with self._lock:
+            if self._gathering is not None:
+                self._gathering.fail(error)
+                self._gathering = None
+
+
+class _Round(Generic[Record]):
+    """Those who share one question."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.records: Mapping[str, Record] = {}
+        self.error: BaseException | None = None
+        self.settled = threading.Event()
+
+    def fail(self, error: BaseException) -> None:
+        """Tells all of them."""
+        self.error = error
+        self.settled.set()
