@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 distributions=(servicekit torchkit jobkit dreambooth-api bgrem upsampler realesrgan main-api models)
-debian_packages=(fonts-noto-color-emoji)
+debian_packages=(fonts-noto-color-emoji redis-server nginx)
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then
@@ -32,9 +32,18 @@ fi
 if [ ${#missing_packages[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "setup: installing ${missing_packages[*]}"
+    new_services=()
+    for service in redis-server nginx; do
+      command -v "$service" >/dev/null || new_services+=("$service")
+    done
     apt-get update -qq >/dev/null || true
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing_packages[@]}" >/dev/null ||
       echo "setup: could not install ${missing_packages[*]}; tests that need them are skipped by name" >&2
+    # Debian starts servers that it installs, on ports that `make up` needs; tests start their own.
+    for service in "${new_services[@]}"; do
+      service "$service" stop >/dev/null 2>&1 || true
+      update-rc.d "$service" disable >/dev/null 2>&1 || true
+    done
   else
     echo "setup: not root, so these Debian packages stay missing: ${missing_packages[*]}" \
       "(tests that need them are skipped by name)" >&2

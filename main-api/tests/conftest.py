@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 from embedded_servers import EmbeddedServer, mongo_server, valkey_server
 from redis import Redis
+from redis_servers import StartServer
 
 from enlight.main_api.cache.client import CacheClient
 
@@ -20,9 +21,15 @@ def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+def start_server() -> StartServer:
+    """What `server` is. A module whose tests are also for Redis has another fixture of this name."""
+    return valkey_server
+
+
+@pytest.fixture(scope="module")
+def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A Valkey, for the tests of one module."""
-    with valkey_server(tmp_path_factory.mktemp("valkey") / "data") as server:
+    with start_server(tmp_path_factory.mktemp("valkey") / "data") as server:
         yield server
 
 

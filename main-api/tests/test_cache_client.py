@@ -1,4 +1,4 @@
-"""CacheClient against a real Valkey that dies, hangs, is slow, refuses and talks nonsense."""
+"""CacheClient against a real Valkey and a real Redis that die, hang, are slow, refuse and talk nonsense."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from embedded_servers import EmbeddedServer, valkey_server
 from fault_proxy import Fault, TcpFaultProxy
 from redis import Redis
+from redis_servers import PROGRAMS, StartServer
 from tls_front import tls_front, write_certificate
 from waiting import wait_until
 
@@ -23,11 +24,22 @@ from enlight.servicekit.errors import InvalidField
 
 SLOW_MACHINE_S = 0.25
 """What is allowed on top of a budget of 0.2 s on a machine that does something else."""
+BUSY = "for i = 1, 3e6 do end return 1"
+"""Keeps the server, and the connection, for tens of milliseconds."""
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def start_server(request: pytest.FixtureRequest) -> StartServer:
+    """The server is Valkey, and then Redis."""
+    return partial(valkey_server, program=request.param)
 
 
 @contextmanager
-def client_of(*urls: str, probe_every_s: float = 0.05, max_connections: int = 64) -> Iterator[CacheClient]:
-    with closing(CacheClient(urls, probe_every_s=probe_every_s, max_connections=max_connections)) as client:
+def client_of(
+    *urls: str, probe_every_s: float = 0.05, max_connections: int = 64, budget_s: float = 0.2
+) -> Iterator[CacheClient]:
+    client = CacheClient(urls, probe_every_s=probe_every_s, max_connections=max_connections, budget_s=budget_s)
+    with closing(client):
         yield client
 
 
@@ -178,21 +190,26 @@ def test_nonsense_in_place_of_any_answer_raises_nothing() -> None:
 
 def test_idle_connections_that_died_unnoticed_cost_one_failure_in_all(proxy: TcpFaultProxy, redis: Redis) -> None:
     redis.set("key", b"value")
-    busy = "for i = 1, 3e6 do end return 1"
-    with client_of(url_of(proxy)) as client, ThreadPoolExecutor(3) as threads:
+    with client_of(url_of(proxy), budget_s=2) as client, ThreadPoolExecutor(3) as threads:
+        together = threading.Barrier(3)
+
+        def run_busy(_: int) -> object:
+            together.wait(30)
+            return client.run_script(BUSY, "key", [])
+
         # Given three connections that answered once, to three operations at the same time, and then never again
         proxy.inject(Fault(hang_response_after=len(b":1\r\n"), times=3))
-        assert [*threads.map(lambda _: client.run_script(busy, "key", []), range(3))] == [1, 1, 1]
+        assert [*threads.map(run_busy, range(3))] == [1, 1, 1]
         assert proxy.connections == 3
         # When the first of them has failed, and the cache is back
         assert client.get("key") is None
         assert wait_until(lambda: not client.is_away())
         # Then none of the others is met any more
-        assert [*threads.map(lambda _: client.run_script(busy, "key", []), range(3))] == [1, 1, 1]
+        assert [*threads.map(run_busy, range(3))] == [1, 1, 1]
 
 
-def test_a_server_that_is_killed_and_comes_back(tmp_path: Path) -> None:
-    with valkey_server(tmp_path / "data") as server, client_of(server.url) as client:
+def test_a_server_that_is_killed_and_comes_back(start_server: StartServer, tmp_path: Path) -> None:
+    with start_server(tmp_path / "data") as server, client_of(server.url) as client:
         assert client.set("key", b"value", ttl_s=60)
         # When the server dies, then nothing raises and nothing waits
         server.kill()
@@ -204,9 +221,9 @@ def test_a_server_that_is_killed_and_comes_back(tmp_path: Path) -> None:
         assert client.get("key") == b"other"
 
 
-def test_a_server_that_restarted_between_two_calls_is_simply_used(tmp_path: Path) -> None:
+def test_a_server_that_restarted_between_two_calls_is_simply_used(start_server: StartServer, tmp_path: Path) -> None:
     # Given idle connections to a server that is then replaced
-    with valkey_server(tmp_path / "data") as server, client_of(server.url) as client:
+    with start_server(tmp_path / "data") as server, client_of(server.url) as client:
         assert client.set("key", b"value", ttl_s=60)
         server.stop()
         server.start()
@@ -233,8 +250,8 @@ def test_a_server_that_hangs_costs_many_callers_one_budget_each(server: Embedded
     assert wait_until(lambda: client.get("key") == b"value")
 
 
-def test_a_server_that_is_not_there_at_the_start(tmp_path: Path) -> None:
-    with valkey_server(tmp_path / "data") as server:
+def test_a_server_that_is_not_there_at_the_start(start_server: StartServer, tmp_path: Path) -> None:
+    with start_server(tmp_path / "data") as server:
         server.stop()
         with client_of(server.url) as client:
             assert client.get("key") is None
@@ -300,7 +317,7 @@ def test_over_tls_the_servers_certificate_is_checked(server: EmbeddedServer, red
     certificate, key = write_certificate(tmp_path, address="127.0.0.1")
     with tls_front(server.port, certificate, key) as port:
         # Given an authority that signed the server's certificate
-        with client_of(f"rediss://127.0.0.1:{port}/?ssl_ca_certs={certificate}") as client:
+        with client_of(f"rediss://127.0.0.1:{port}/?ssl_ca_certs={certificate}", budget_s=1) as client:
             assert wait_until(lambda: client.set("key", b"value", ttl_s=60))
             assert client.get("key") == b"value"
         # Or another one, then nothing is sent to whoever that is
@@ -316,15 +333,15 @@ def test_over_tls_the_servers_certificate_is_checked(server: EmbeddedServer, red
 
 def test_one_operation_too_many_at_once_is_a_miss_and_no_outage(server: EmbeddedServer, redis: Redis) -> None:
     redis.set("key", b"value")
-    with client_of(server.url, max_connections=1, probe_every_s=60) as client:
+    with client_of(server.url, max_connections=1, probe_every_s=60, budget_s=1) as client:
         # Given the only connection in use, for tens of milliseconds
         with ThreadPoolExecutor(1) as threads:
-            held = threads.submit(client.run_script, "for i = 1, 3e6 do end return 'done'", "key", [])
+            held = threads.submit(client.run_script, BUSY, "key", [])
             answers = []
             while not held.done():
                 answers.append(client.get("key"))
         # Then others found nothing, and nobody took the server for dead
-        assert held.result() == b"done"
+        assert held.result() == 1
         assert None in answers
         assert not client.is_away()
         assert client.get("key") == b"value"

@@ -1,4 +1,4 @@
-"""RateLimiter with a real Valkey, without one, and with a broken one: never more than the limit, never no limit."""
+"""RateLimiter with a real Valkey or Redis, without one, and with a broken one: never over the limit, never without."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from embedded_servers import EmbeddedServer, valkey_server
 from redis import Redis
+from redis_servers import PROGRAMS, StartServer
 
 from enlight.main_api.cache.cache_keys import rate_key
 from enlight.main_api.cache.client import CacheClient
@@ -25,13 +26,16 @@ from enlight.servicekit.errors import QuotaExceeded
 LIMITS = {"requests": RateLimit(10, 60), "gpu_seconds": RateLimit(100.5, 3600), "burst": RateLimit(3, 1)}
 
 
+@pytest.fixture(scope="module", params=PROGRAMS)
+def start_server(request: pytest.FixtureRequest) -> StartServer:
+    """The server is Valkey, and then Redis."""
+    return partial(valkey_server, program=request.param)
+
+
 @pytest.fixture(params=["shared", "alone"])
-def limiter(request: pytest.FixtureRequest) -> Iterator[RateLimiter]:
+def limiter(request: pytest.FixtureRequest, client: CacheClient) -> RateLimiter:
     """One with a cache server, and one of a process that has none."""
-    if request.param == "alone":
-        yield RateLimiter(CacheClient([]), limits=LIMITS)
-    else:
-        yield RateLimiter(request.getfixturevalue("client"), limits=LIMITS)
+    return RateLimiter(CacheClient([]) if request.param == "alone" else client, limits=LIMITS)
 
 
 def granted(limiter: RateLimiter, tenant: str, what: str, tries: int, amount: float = 1) -> int:
@@ -130,9 +134,11 @@ def test_counts_leave_the_server_by_themselves(client: CacheClient, redis: Redis
     assert 60_000 < redis.pttl(key) <= 66_000
 
 
-def test_while_the_server_is_away_a_process_counts_on_from_what_it_gave(tmp_path: Path) -> None:
+def test_while_the_server_is_away_a_process_counts_on_from_what_it_gave(
+    start_server: StartServer, tmp_path: Path
+) -> None:
     with (
-        valkey_server(tmp_path / "data") as server,
+        start_server(tmp_path / "data") as server,
         closing(CacheClient([server.url], probe_every_s=0.05)) as client,
     ):
         limiter = RateLimiter(client, limits=LIMITS)

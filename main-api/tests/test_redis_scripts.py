@@ -14,12 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
+from redis_servers import PROGRAMS
 from waiting import wait_until
 
 _REDIS = Path(__file__).resolve().parents[2] / "enlight-redis"
 START = _REDIS / "start-redis.sh"
 CLUSTER = _REDIS / "cluster/start_cluster.sh"
+ONCE = Retry(NoBackoff(), 0)
 
 
 def free_port() -> int:
@@ -28,15 +32,23 @@ def free_port() -> int:
         return port
 
 
+@pytest.fixture(params=PROGRAMS)
+def program(request: pytest.FixtureRequest) -> str:
+    """The script starts Valkey, and then Redis."""
+    path: str = request.param
+    return path
+
+
 @contextmanager
-def started(folder: Path, *arguments: str) -> Iterator[tuple[Redis, int]]:
+def started(program: str, folder: Path, *arguments: str) -> Iterator[tuple[Redis, int]]:
     """A running server that answers with the password of its folder, and its process id."""
     port = free_port()
-    environment = os.environ | {"REDIS_FOLDER": str(folder), "REDIS_PORT": str(port)}
+    environment = os.environ | {"REDIS_SERVER": program, "REDIS_FOLDER": str(folder), "REDIS_PORT": str(port)}
     with subprocess.Popen([START, *arguments], env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             assert wait_until((folder / "server.conf").exists)
-            with closing(Redis(port=port, password=(folder / "password").read_text(), socket_timeout=5)) as redis:
+            password = (folder / "password").read_text()
+            with closing(Redis(port=port, password=password, socket_timeout=5, retry=ONCE)) as redis:
                 assert wait_until(lambda: answers(redis))
                 yield redis, process.pid
         finally:
@@ -58,14 +70,14 @@ def refused(script: Path, folder: Path) -> str:
     return done.stderr
 
 
-def test_the_cache_is_evicting_forgetful_and_closed(tmp_path: Path) -> None:
-    with started(tmp_path) as (redis, pid):
+def test_the_cache_is_evicting_forgetful_and_closed(program: str, tmp_path: Path) -> None:
+    with started(program, tmp_path) as (redis, pid):
         wanted = {"maxmemory": "536870912", "maxmemory-policy": "allkeys-lfu", "appendonly": "no", "save": ""}
         assert {name: redis.config_get(name)[name] for name in wanted} == wanted
         assert redis.config_get("bind")["bind"] == "127.0.0.1"
         # Nobody comes in without the password, and nobody reads it off the process list or a file
         port = redis.connection_pool.connection_kwargs["port"]
-        with closing(Redis(port=port)) as stranger, pytest.raises(AuthenticationError):
+        with closing(Redis(port=port, retry=ONCE)) as stranger, pytest.raises(AuthenticationError):
             stranger.ping()
         password = (tmp_path / "password").read_text()
         assert len(password) == 64
@@ -74,13 +86,13 @@ def test_the_cache_is_evicting_forgetful_and_closed(tmp_path: Path) -> None:
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
 
 
-def test_the_queue_keeps_its_data_and_its_password_over_a_restart(tmp_path: Path) -> None:
-    with started(tmp_path, "queue") as (redis, _):
+def test_the_queue_keeps_its_data_and_its_password_over_a_restart(program: str, tmp_path: Path) -> None:
+    with started(program, tmp_path, "queue") as (redis, _):
         wanted = {"maxmemory": "0", "maxmemory-policy": "noeviction", "appendonly": "yes"}
         assert {name: redis.config_get(name)[name] for name in wanted} == wanted
         redis.set("job", "1")
     password = (tmp_path / "password").read_text()
-    with started(tmp_path, "queue") as (redis, _):
+    with started(program, tmp_path, "queue") as (redis, _):
         assert redis.get("job") == b"1"
     assert (tmp_path / "password").read_text() == password
 

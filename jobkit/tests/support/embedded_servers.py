@@ -14,6 +14,8 @@ import psutil
 import pymongo
 import pymongo.errors
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from enlight.servicekit.local_process import LocalProcess, free_port
 from enlight.servicekit.settings import child_environment
@@ -78,7 +80,12 @@ def mongo_server(folder: Path) -> Iterator[EmbeddedServer]:
 
 @contextmanager
 def valkey_server(
-    folder: Path, *, maxmemory: str | None = None, appendonly: bool = False, config: Path | None = None
+    folder: Path,
+    *,
+    maxmemory: str | None = None,
+    appendonly: bool = False,
+    config: Path | None = None,
+    program: str | None = None,
 ) -> Iterator[EmbeddedServer]:
     """A Valkey with its files in ``folder``; stopped at the end.
 
@@ -87,8 +94,11 @@ def valkey_server(
         maxmemory: Such as ``8mb``; over it the least used keys are evicted. None: no limit.
         appendonly: Whether each write is on disk before it is answered.
         config: A configuration file; the others win over it.
+        program: Another server than the embedded one, such as ``redis-server``.
     """
     with_config = [] if config is None else ["--config", str(config)]
+    if program is not None:
+        with_config += ["--server", program]
     arguments = ["--appendonly", "yes", "--appendfsync", "always"] if appendonly else []
     if maxmemory is not None:
         arguments += ["--maxmemory", maxmemory, "--maxmemory-policy", "allkeys-lru"]
@@ -117,7 +127,8 @@ def _mongo_answers(url: str) -> bool:
 
 
 def _valkey_answers(url: str) -> bool:
-    with closing(redis.Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)) as client:
+    once = Retry(NoBackoff(), 0)
+    with closing(redis.Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=once)) as client:
         try:
             return bool(client.ping())
         except redis.RedisError:

@@ -11,20 +11,23 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from redis import Redis
+from redis.exceptions import ResponseError
 from waiting import wait_until
 
 _SCRIPT = Path(__file__).resolve().parents[3] / "enlight-redis/cluster/start_cluster.sh"
 _NODES = 6
+_FAIL_OVER_TRIES = 20
 
 
 class ClusterOfSix:
     """Nodes by number: 0, 1 and 2 begin as primaries, 3, 4 and 5 as their replicas."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: str) -> None:
         self._folder = folder
         ports = _free_ports(2 * _NODES)
         self.ports, bus_ports = ports[:_NODES], ports[_NODES:]
         self._environment = os.environ | {
+            "REDIS_SERVER": program,
             "CLUSTER_FOLDER": str(folder),
             "CLUSTER_PORTS": " ".join(map(str, self.ports)),
             "CLUSTER_BUS_PORTS": " ".join(map(str, bus_ports)),
@@ -64,24 +67,29 @@ class ClusterOfSix:
 
     def fail_over_to(self, replica: int) -> None:
         """Makes the replica the primary, without loss, and waits until it is."""
-        with closing(self._redis(replica)) as redis:
-            redis.execute_command("CLUSTER FAILOVER")  # type: ignore[no-untyped-call]
-        assert wait_until(lambda: self.is_primary(replica), timeout_s=30)
+        for _ in range(_FAIL_OVER_TRIES):
+            with closing(self.redis(replica)) as redis, suppress(ResponseError):  # its line to the primary may be down
+                redis.execute_command("CLUSTER FAILOVER")  # type: ignore[no-untyped-call]
+            # A primary that does not know yet that this is its replica says nothing: it is asked again.
+            if wait_until(lambda: self.is_primary(replica), timeout_s=1.5):
+                return
+        raise AssertionError(f"node {replica} does not become a primary")
 
     def is_primary(self, node: int) -> bool:
         """Whether the node says that it has slots of its own."""
-        with closing(self._redis(node)) as redis:
+        with closing(self.redis(node)) as redis:
             role: list[object] = redis.execute_command("ROLE")  # type: ignore[no-untyped-call]
             return role[0] == b"master"
 
-    def _redis(self, node: int) -> Redis:
+    def redis(self, node: int) -> Redis:
+        """A client of one node, to be closed."""
         return Redis.from_url(self.url(node), socket_timeout=5)
 
 
 @contextmanager
-def cluster_of_six(folder: Path) -> Iterator[ClusterOfSix]:
-    """A cluster with its files in ``folder``; stopped at the end."""
-    cluster = ClusterOfSix(folder)
+def cluster_of_six(folder: Path, program: str) -> Iterator[ClusterOfSix]:
+    """A cluster of that server program with its files in ``folder``; stopped at the end."""
+    cluster = ClusterOfSix(folder, program)
     try:
         cluster.start()
         yield cluster
