@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from api_page import api_page
+from api_docs.page import api_page
 from openapi_documents import openapi_documents
 
 from enlight.bgrem.settings import Settings as BgremSettings
@@ -48,11 +49,14 @@ def pages() -> dict[Path, str]:
         header = f"\n## {service}\n\n| variable | type | default | meaning |\n| --- | --- | --- | --- |\n"
         tables.append(header + "\n".join(rows) + "\n")
         examples.append(env_example(settings))
+    folder = ROOT / "docs" / "openapi"
+    described = openapi_documents(folder)
+    documents = {path.stem: json.loads(text) for path, text in described.items() if path.parent == folder}
     return {
-        ROOT / "docs" / "api.md": api_page(),
         ROOT / "docs" / "settings.md": INTRODUCTION + "".join(tables),
         ROOT / ".env.example": "\n".join(examples),
-        **openapi_documents(ROOT / "docs" / "openapi"),
+        **described,
+        **({ROOT / "docs" / "api.md": api_page(documents)} if "main-api" in documents else {}),
     }
 
 
