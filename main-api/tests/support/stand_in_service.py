@@ -60,6 +60,14 @@ class StandIn:
     closes_after_answer: bool = False
     """Ends each connection after its answer without having said so, as a server that lets idle ones go."""
     connections: int = 0
+    sockets: list[socket.socket] = field(default_factory=list)
+    """Of every connection that there ever was."""
+
+    def hang_up(self) -> None:
+        """Ends every connection, as the end of its process does."""
+        for connection in self.sockets:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -72,6 +80,7 @@ def stand_in_service() -> Iterator[StandIn]:
         def setup(self) -> None:
             super().setup()
             service.connections += 1
+            service.sockets.append(self.connection)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
