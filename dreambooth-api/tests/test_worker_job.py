@@ -81,6 +81,30 @@ def test_a_job_that_kills_its_trainers_fails_after_three(site: WorkerSite) -> No
     assert job.reason["code"] == "worker_lost"
 
 
+def test_a_worker_s_time_stays_with_the_job_whatever_became_of_the_worker(site: WorkerSite) -> None:
+    # Given a worker that is killed when it has renewed its lease
+    job = site.add_job(instance_prompt="wait publish")
+    with site.process("lone_worker", job.id) as killed:
+        renewed = site.wait_for(job, lambda job: job.gpu_seconds >= LEASE_S)
+        killed.end(signal.SIGKILL)
+    lost = site.reap(job)
+    assert lost.state == "queued"
+    assert lost.gpu_seconds >= renewed.gpu_seconds
+
+    # When the next one has it until somebody cancels it
+    with site.process("lone_worker", job.id, name="next") as worker:
+        site.wait_for(job, lambda job: job.gpu_seconds >= lost.gpu_seconds + LEASE_S)
+        site.store.request_cancel("ann", job.id)
+        worker.wait()
+
+    # Then each attempt has its time, and the job all of it
+    over = site.job(job)
+    first, second = over.unrecorded_attempts
+    assert (first.outcome, second.outcome) == ("lost", "cancelled")
+    assert min(first.gpu_seconds, second.gpu_seconds) >= LEASE_S - 0.1
+    assert over.gpu_seconds == pytest.approx(first.gpu_seconds + second.gpu_seconds, abs=0.1)
+
+
 def test_a_cancelled_job_ends_as_such(site: WorkerSite) -> None:
     # Given a job whose trainer runs
     job = site.add_job(instance_prompt="wait publish")

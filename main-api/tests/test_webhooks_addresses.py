@@ -137,6 +137,14 @@ def test_a_name_or_a_number_that_means_loopback_is_refused(host: str) -> None:
     assert {"127.0.0.1", "::1"} & set(resolve(target, allow_private=True))
 
 
+@pytest.mark.parametrize("host", ["localhost.", "127.0.0.1.", "LOCALHOST", "127.0.0.1.nip.invalid", "0", "0x7f.1"])
+def test_another_way_to_write_loopback_leads_nowhere_either(host: str) -> None:
+    # Which of them mean anything is the name server's affair; refused as an address or as none they are all
+    target = parse_webhook_url(f"http://{host}/", field="x", allow_private=False)
+    with pytest.raises(AddressRefusedError, match="has no public address"):
+        resolve(target, allow_private=False)
+
+
 def test_one_inside_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a name with a public and a private address (no name server of ours has one)
     def two_addresses(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
