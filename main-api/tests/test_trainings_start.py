@@ -260,6 +260,34 @@ def test_trainings_are_listed_page_by_page(gate: Gateway) -> None:
     assert gate.get("/v1/trainings?colour=red").status_code == 422
 
 
+def test_the_edges_of_a_list(gate: Gateway) -> None:
+    def ids(query: str) -> list[str]:
+        page = gate.get(f"/v1/trainings?{query}").json
+        assert isinstance(page, dict), query
+        assert page["next"] is None
+        return [training["id"] for training in page["trainings"]]
+
+    first, theirs, last = gate.start("a"), gate.start("a", tenant="other"), gate.start("b")
+    # A page that is just full is the last one
+    assert ids("limit=2") == ids("limit=200") == [last, first]
+    # Whatever stands there as a place in the list, only the tenant's own trainings are listed
+    for before, expected in (
+        (last, [first]),
+        (first, []),
+        (theirs, [first]),
+        ("~", [last, first]),
+        ("", []),
+        ("%00", []),
+        ("%F0%9F%90%B6", [last, first]),
+    ):
+        assert ids(f"before={before}") == expected, before
+    for query in ("limit=0", "limit=-1", "limit=1.5", "limit=", "limit=1e9", f"before={'x' * 65}", "state=lost"):
+        assert_error(gate.get(f"/v1/trainings?{query}"), 422, "invalid_field")
+    # What ended meanwhile does not shift a page
+    gate.post(f"/v1/trainings/{last}/cancel", {})
+    assert ids(f"before={last}") == [first]
+
+
 def test_a_training_s_end_is_shown_under_the_tenant_s_name(gate: Gateway) -> None:
     done, failed = gate.start("a"), gate.start("b")
     gate.succeed(done, "v7")
