@@ -64,7 +64,13 @@ def main() -> None:
         if f"{model} {size}" in summary:
             print(f"{name}: {summary[f'{model} {size}']} times as fast (median of the photos); goal {goal}")
     if arguments.json:
-        result = {"machine": machine(), "rounds": rounds, "rows": rows, "median_ratios": summary}
+        result = {
+            "machine": machine(),
+            "engines": networks.engines,
+            "rounds": rounds,
+            "rows": rows,
+            "median_ratios": summary,
+        }
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
@@ -129,7 +135,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def machine() -> dict[str, object]:
-    packages = ("rembg", "onnxruntime", "pillow", "numpy", "opencv-python-headless")
+    packages = ("rembg", "onnxruntime", "mnn", "pillow", "numpy", "opencv-python-headless")
     return {
         "cores": core_count(),
         "platform": platform.platform(),

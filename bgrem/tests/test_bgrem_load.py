@@ -33,7 +33,8 @@ class Task:
 
 
 @pytest.mark.skipif(not (WEIGHTS / "u2netp.onnx").is_file(), reason="u2netp.onnx: run dev-scripts/fetch-weights")
-def test_threads_are_for_pictures_that_are_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", ["auto", "onnxruntime"])
+def test_threads_are_for_pictures_that_are_alone(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[int] = []
     cut_out = Cutouts.cut_out
 
@@ -42,7 +43,8 @@ def test_threads_are_for_pictures_that_are_alone(monkeypatch: pytest.MonkeyPatch
         return cut_out(self, *arguments)
 
     monkeypatch.setattr(Cutouts, "cut_out", noted)
-    worker = Worker(Settings(weights_folder=WEIGHTS, device="cpu", cpu_threads=3).worker_config())
+    settings = Settings(weights_folder=WEIGHTS, device="cpu", cpu_threads=3, cpu_engine=engine)
+    worker = Worker(settings.worker_config())
     request = CutoutRequest(file_of(photo("astronaut", 300, 200)), "photo", "u2netp")
 
     def run(partners: threading.Barrier | None = None) -> bytes:
@@ -58,5 +60,6 @@ def test_threads_are_for_pictures_that_are_alone(monkeypatch: pytest.MonkeyPatch
     assert used[0] == used[3] == 3
     assert sorted(used[1:3]) == [1, 3]
     assert worker.state()["pictures_total"] == 4
+    assert worker.state()["engines"] == {"u2netp": "mnn" if engine == "auto" else "onnxruntime"}
     for answer in (*beside, again):
         assert np.array_equal(pixels_of(answer), pixels_of(alone))

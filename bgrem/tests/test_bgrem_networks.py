@@ -14,8 +14,8 @@ from bgrem_samples import REAL_WEIGHTS, stand_in_settings
 from bgrem_stand_ins import stand_in, upsampler
 from rembg.sessions import sessions as rembg_sessions
 
-from enlight.bgrem import networks as networks_module
 from enlight.bgrem.networks import Networks
+from enlight.bgrem.onnxruntime_network import SESSIONS, plainly_upsampling
 from enlight.bgrem.requests import ModelName
 from enlight.bgrem.settings import Settings
 from enlight.bgrem.weights import MODELS
@@ -45,7 +45,7 @@ def test_a_network_is_loaded_once_and_shared(tmp_path: Path, monkeypatch: pytest
     assert len(got) == 16
     assert len(set(map(id, got))) == 1
     assert len(loads) == 1
-    assert networks.loaded == ["u2netp"]
+    assert list(networks.engines) == ["u2netp"]
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -110,7 +110,7 @@ def test_the_real_networks_are_upsampled_in_their_blocks(name: ModelName) -> Non
     path = REAL_WEIGHTS / MODELS[name].weights.name
     if not path.is_file():
         pytest.skip(f"{path.name} is not here; dev-scripts/fetch-weights brings it")
-    with networks_module._plainly_upsampling(path) as copy:
+    with plainly_upsampling(path) as copy:
         network = copy.read_bytes()
     assert len(network) == path.stat().st_size
     assert network.count(b"pytorch_half_pixel") == 0
@@ -144,9 +144,8 @@ def test_nothing_asks_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_only_local_sessions_without_cost_or_credentials_can_be_built() -> None:
-    built = networks_module._SESSIONS
-    assert list(built) == list(MODELS)
-    for name, session in built.items():
+    assert list(SESSIONS) == list(MODELS)
+    for name, session in SESSIONS.items():
         assert rembg_sessions[name] is session
         assert session.is_local()
         assert not session.requires_credentials()

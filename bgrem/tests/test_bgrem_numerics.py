@@ -13,12 +13,17 @@ from rembg import new_session, remove
 from rembg.bg import post_process
 
 from enlight.bgrem.cutouts import Cutouts
+from enlight.bgrem.networks import Networks
 from enlight.bgrem.pure.masks import smoothed
 from enlight.bgrem.requests import CutoutRequest, Garment, Matting, ModelName
 from enlight.bgrem.settings import Settings
 from enlight.bgrem.weights import MODELS
+from enlight.servicekit.strips import Strips
 
 SALIENCY: list[ModelName] = ["u2net", "u2net_human_seg", "silueta", "u2netp"]
+LEVELS_APART = {"onnxruntime": 0, "auto": 2}
+"""By engine, the most by which an opacity may differ from rembg's. MNN's sums are in another order, which moves a
+prediction by a level here and there; enlarged, neighbours make two of it."""
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +31,19 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return stand_in_settings(tmp_path_factory.mktemp("stand-ins"))
 
 
+@pytest.fixture(scope="module", params=LEVELS_APART)
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def cutouts(stand_ins: Settings) -> Cutouts:
-    return cutouts_of(stand_ins, threads=3)
+def cutouts(stand_ins: Settings, engine: str) -> Cutouts:
+    return cutouts_of(stand_ins.model_copy(update={"cpu_engine": engine}), threads=3)
+
+
+@pytest.fixture(scope="module")
+def real_networks() -> Networks:
+    return Networks(Settings(weights_folder=REAL_WEIGHTS, device="cpu").worker_config(), threads=2)
 
 
 @pytest.fixture
@@ -49,11 +64,13 @@ def alpha(pixels: np.ndarray) -> np.ndarray:
         ("u2netp", "chelsea", 451, 300),
         ("u2netp", "coffee", 1777, 1333),
         ("u2netp", "rocket", 300, 1600),
+        ("u2net", "astronaut", 512, 512),
         ("u2net", "chelsea", 451, 300),
+        ("u2net", "coffee", 1777, 1333),
     ],
 )
 def test_alpha_with_real_weights_is_rembg_s(
-    model: ModelName, name: str, width: int, height: int, monkeypatch: pytest.MonkeyPatch
+    real_networks: Networks, model: ModelName, name: str, width: int, height: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = MODELS[model].weights.name
     if not (REAL_WEIGHTS / weights).is_file():
@@ -62,7 +79,9 @@ def test_alpha_with_real_weights_is_rembg_s(
     data = file_of(photo(name, width, height), "JPEG", quality=92)
     theirs = remove(data, session=new_session(model))
     assert isinstance(theirs, bytes)
-    ours = cutouts_of(Settings(weights_folder=REAL_WEIGHTS, device="cpu")).cut_out(CutoutRequest(data, "file", model))
+    cutouts = Cutouts(real_networks, Strips(2), max_matting_pixels=0)
+    ours = cutouts.cut_out(CutoutRequest(data, "file", model))
+    assert real_networks.engines[model] == "mnn"
     difference = np.abs(alpha(pixels_of(theirs)) - alpha(pixels_of(ours.data)))
     # The network's sums are in another order than rembg's; all else is to the bit.
     assert (difference <= 1).mean() >= 0.999
@@ -72,22 +91,24 @@ def test_alpha_with_real_weights_is_rembg_s(
 @pytest.mark.parametrize("model", SALIENCY)
 @pytest.mark.parametrize(("width", "height"), [(640, 481), (97, 61), (5, 3), (401, 20), (350, 900)])
 def test_alpha_of_any_size_is_rembg_s(
-    cutouts: Cutouts, rembg_home: Path, model: ModelName, width: int, height: int
+    cutouts: Cutouts, rembg_home: Path, engine: str, model: ModelName, width: int, height: int
 ) -> None:
     rng = np.random.default_rng([width, height])
     data = file_of(Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)))
     theirs = remove(data, session=new_session(model))
     assert isinstance(theirs, bytes)
     ours = cutouts.cut_out(CutoutRequest(data, "file", model))
-    np.testing.assert_array_equal(alpha(pixels_of(ours.data)), alpha(pixels_of(theirs)))
+    difference = np.abs(alpha(pixels_of(ours.data)) - alpha(pixels_of(theirs)))
+    assert difference.max() <= LEVELS_APART[engine]
 
 
-def test_the_mask_alone_is_rembg_s(cutouts: Cutouts, rembg_home: Path) -> None:
+def test_the_mask_alone_is_rembg_s(cutouts: Cutouts, rembg_home: Path, engine: str) -> None:
     data = file_of(photo("astronaut", 300, 200))
     theirs = remove(data, session=new_session("u2netp"), only_mask=True)
     assert isinstance(theirs, bytes)
     ours = cutouts.cut_out(CutoutRequest(data, "file", "u2netp", only_mask=True))
-    np.testing.assert_array_equal(pixels_of(ours.data), pixels_of(theirs))
+    difference = np.abs(pixels_of(ours.data).astype(int) - pixels_of(theirs).astype(int))
+    assert difference.max() <= LEVELS_APART[engine]
 
 
 @pytest.mark.parametrize("garment", [None, "upper", "lower", "full", "attire"])
@@ -153,15 +174,15 @@ def test_matting_of_a_picture_without_anything_certain_falls_back_as_rembg_s(
     np.testing.assert_allclose(alpha(ours), alpha(pixels_of(theirs)), atol=1)
 
 
-def test_unmixed_edges_are_rembg_s_decontamination(cutouts: Cutouts, rembg_home: Path) -> None:
+def test_unmixed_edges_are_rembg_s_decontamination(cutouts: Cutouts, rembg_home: Path, engine: str) -> None:
     data = file_of(photo("chelsea", 90, 60))
     theirs = remove(data, session=new_session("u2netp"), decontaminate=True)
     assert isinstance(theirs, bytes)
     expected = pixels_of(theirs)
     ours = pixels_of(cutouts.cut_out(CutoutRequest(data, "file", "u2netp", unmix_edges=True)).data)
-    np.testing.assert_array_equal(alpha(ours), alpha(expected))
     shows = ours[..., 3] > 0
-    np.testing.assert_array_equal(ours[shows], expected[shows])
+    difference = np.abs(ours[shows].astype(int) - expected[shows].astype(int))
+    assert difference.max() <= LEVELS_APART[engine]
 
 
 def test_a_picture_of_one_colour_has_nothing_to_cut_out(cutouts: Cutouts) -> None:

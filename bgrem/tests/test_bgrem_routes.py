@@ -324,6 +324,7 @@ def test_ready_and_metrics_tell_what_the_worker_did(client: FlaskClient) -> None
     assert body["details"]["models_with_weights"] == list(MODELS)
     worker = body["details"]["worker"]
     assert "u2netp" in worker["loaded_models"]
+    assert worker["engines"]["u2netp"] == "mnn"
     assert worker["providers"] == ["CPUExecutionProvider"]
     assert worker["pictures_total"] >= 1
     assert "worker_pictures_total" in client.get("/metrics").text

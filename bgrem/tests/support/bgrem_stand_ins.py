@@ -31,8 +31,9 @@ def write_stand_ins(folder: Path) -> dict[str, str]:
     return sums
 
 
-def stand_in(model: Model, *, side_px: int | None = None) -> bytes:
-    """The ONNX file; ``side_px``: of another size than the real one."""
+def stand_in(model: Model, *, side_px: int | None = None, activation: str | None = None) -> bytes:
+    """The ONNX file; ``side_px``: of another size than the real one; ``activation``: with another operation than the
+    real one at its end."""
     side = side_px or model.input_px
     if model.classes == 1:
         weights = np.array([[20.0, -10.0, -10.0]], np.float32)
@@ -43,7 +44,7 @@ def stand_in(model: Model, *, side_px: int | None = None) -> bytes:
     shape = [1, model.classes, side, side]
     nodes = [
         _node("Conv", ["input.1", "weights", "bias"], ["logits"]),
-        _node("Sigmoid" if model.classes == 1 else "Identity", ["logits"], ["1959"]),
+        _node(activation or ("Sigmoid" if model.classes == 1 else "Identity"), ["logits"], ["1959"]),
         _node("Neg", ["1959"], ["1960"]),  # the real ones have outputs for training besides
     ]
     graph = b"".join(_field(1, node) for node in nodes)

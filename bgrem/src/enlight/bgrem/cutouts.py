@@ -62,7 +62,7 @@ class Cutouts:
             self._check_matting(picture, request.field)
         colour, own_alpha = cast(Pixels, picture.colour), cast(Pixels | None, picture.alpha)
         check()
-        masks = self._masks(colour, self._networks.get(request.model), request)
+        masks = self._masks(colour, self._networks.get(request.model, threads=self._strips.threads), request)
         check()
         answers = [self._answer(colour, own_alpha, mask, request, check) for mask in masks]
         check()

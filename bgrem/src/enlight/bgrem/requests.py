@@ -22,6 +22,7 @@ class WorkerConfig:
     weights_folder: Path
     weights_sha256: dict[str, str]
     device: str
+    cpu_engine: str
     cpu_threads: int
     parallel_requests: int
     max_matting_pixels: int

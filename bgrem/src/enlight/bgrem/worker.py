@@ -29,7 +29,7 @@ class Worker:
     """Gives a picture all cores when it is alone, and one when there are others.
 
     Threads that wait for each other within one picture cost a sixth of a core's time; pictures beside each other do
-    not wait. On a GPU there is one set of networks for both.
+    not wait. A network that is shared is for all of them: on a GPU, or in MNN, where they take turns with all cores.
     """
 
     def __init__(self, config: WorkerConfig) -> None:
@@ -42,12 +42,7 @@ class Worker:
         self._alone = Cutouts(
             self._networks, Strips(threads), max_matting_pixels=config.max_matting_pixels, matting=matting
         )
-        self._narrow_networks = self._networks
-        if threads > 1 and not self._networks.on_gpu:
-            self._narrow_networks = Networks(config, threads=1)
-        self._beside = Cutouts(
-            self._narrow_networks, Strips(1), max_matting_pixels=config.max_matting_pixels, matting=matting
-        )
+        self._beside = Cutouts(self._networks, Strips(1), max_matting_pixels=config.max_matting_pixels, matting=matting)
 
     def handle(self, task: RunningTask) -> object:
         """The answer to a request; raises as `Cutouts.cut_out`."""
@@ -60,8 +55,12 @@ class Worker:
 
     def state(self) -> Mapping[str, object]:
         """What ``/ready`` and ``/metrics`` show."""
-        loaded = sorted({*self._networks.loaded, *self._narrow_networks.loaded})
-        return {"providers": self._networks.providers, "loaded_models": loaded, "pictures_total": self._made}
+        return {
+            "providers": self._networks.providers,
+            "loaded_models": sorted(self._networks.engines),
+            "engines": self._networks.engines,
+            "pictures_total": self._made,
+        }
 
     @contextmanager
     def _counted(self) -> Iterator[bool]:
