@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
+from itertools import pairwise
 
 import pytest
 from embedded_servers import EmbeddedServer
@@ -53,6 +55,23 @@ def test_a_kept_lease_does_not_run_out(site: WorkerSite, leases: JobLeases, keep
     assert _passed(site, 3)
     assert leases.reap() == []
     keeper.check()
+
+
+def test_a_lease_without_news_is_renewed_while_more_than_half_of_it_is_left(
+    site: WorkerSite, job: Job, keep: Keep
+) -> None:
+    # Given renewals of a job of which there is no progress to tell
+    keep(100.0)
+    ends: list[datetime] = []
+    while len(ends) < 6:
+        site.wait_for(job, lambda job: job.lease_until not in ends)
+        lease_until = site.job(job).lease_until
+        assert lease_until is not None
+        ends.append(lease_until)
+    # Then at least the fastest, on a machine that does other things, came in time for another try
+    _claimed, *renewed = ends
+    renewed_after_s = [(later - earlier).total_seconds() for earlier, later in pairwise(renewed)]
+    assert min(renewed_after_s) < LEASE_S / 2
 
 
 def test_a_worker_without_signs_of_life_lets_its_lease_go(

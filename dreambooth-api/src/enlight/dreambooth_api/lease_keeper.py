@@ -37,7 +37,9 @@ class LeaseKeeper:
     def __init__(self, store: JobLeases, job: Job, *, lease_s: float, silence_limit_s: float) -> None:
         self._store = store
         self._job = job
-        self._every_s = lease_s / 3
+        # At least so often, and seldom enough for a database: the two waits of a turn are one third of a lease.
+        self._pause_s = min(PROGRESS_EVERY_S, lease_s / 6)
+        self._wait_for_news_s = lease_s / 3 - self._pause_s
         self._silence_limit_s = silence_limit_s
         self._last_sign_s = time.monotonic()
         self._lock = threading.Lock()
@@ -79,11 +81,11 @@ class LeaseKeeper:
     def _keep(self) -> None:
         with log_context(job_id=self._job.id):
             while not self._stopping.is_set():
-                self._wake.wait(self._every_s)
+                self._wake.wait(self._wait_for_news_s)
                 self._wake.clear()
                 if self._stopping.is_set() or not self._renew():
                     return
-                self._stopping.wait(min(PROGRESS_EVERY_S, self._every_s))
+                self._stopping.wait(self._pause_s)
 
     def _renew(self) -> bool:
         """Whether there is a lease to renew again."""
