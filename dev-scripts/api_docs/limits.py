@@ -12,12 +12,15 @@ from enlight.dreambooth_api.training_events import KEEP_ALIVE_S
 from enlight.dreambooth_api.training_records import ENDED_KEPT
 from enlight.main_api.settings import Settings as MainApi
 from enlight.main_api.trainings.leftovers import UNTOUCHED_S
+from enlight.main_api.usage.routes import MAX_DAYS
+from enlight.main_api.webhooks.addresses import MAX_URL_CHARS
 from enlight.main_api.webhooks.deliveries import KEPT_S
 from enlight.realesrgan.schemas import LEAST_RESOLUTION_PX, MOST_RESOLUTION_PX
 from enlight.realesrgan.settings import Settings as Realesrgan
 from enlight.servicekit.errors import RETRY_AFTER_S
 from enlight.servicekit.images import MAX_PIXELS, MAX_SIDE_PX
 from enlight.servicekit.settings import ServiceSettings
+from enlight.servicekit.strict_json import MAX_DEPTH, MAX_VALUES
 from enlight.upsampler.schemas import SIZE_LIMIT_BYTES
 from enlight.upsampler.settings import Settings as Upsampler
 
@@ -102,9 +105,12 @@ _GROUPS: tuple[tuple[str, tuple[_Set | _Fixed, ...]], ...] = (
                 )
                 for (least_px, most_px), names in _base_sizes().items()
             ),
+            _Fixed("JSON of a body", f"{MAX_DEPTH} levels, {MAX_VALUES:,} values"),
             _Set("prompt, in characters", "max_prompt_chars", (MainApi, DreamboothApi, Upsampler)),
             _Fixed("name of a model", "1 to 64 letters, digits, `.`, `_`, `-`; first a letter or digit"),
             _Fixed("name of a tenant", "1 to 63 lower-case letters, digits, `-`; first a letter or digit"),
+            _Fixed("`Idempotency-Key`", "1 to 255 visible ASCII characters"),
+            _Fixed("`X-Webhook-URL`", f"{MAX_URL_CHARS:,} characters"),
         ),
     ),
     (
@@ -115,6 +121,8 @@ _GROUPS: tuple[tuple[str, tuple[_Set | _Fixed, ...]], ...] = (
             _Set("requests that main-api hands on at once", "max_requests", (MainApi,)),
             _Set("requests at once, running and waiting", "max_requests", _PICTURE_SERVICES),
             _Set("generations at once, running and waiting", "max_inference_requests", (DreamboothApi,)),
+            _Set("requests of one tenant in a minute", "requests_per_minute", (MainApi,)),
+            _Set("GPU seconds of one tenant in an hour", "gpu_seconds_per_hour", (MainApi,)),
             _Set("trainings of one tenant, running and waiting", "max_queued_trainings", (MainApi,)),
             _Set("trainings of all tenants that wait", "max_all_queued_trainings", (MainApi,)),
             _Set("trainings of dreambooth-api itself that run", "training_slots", (DreamboothApi,)),
@@ -126,6 +134,7 @@ _GROUPS: tuple[tuple[str, tuple[_Set | _Fixed, ...]], ...] = (
             _Set(
                 "workers, or trainers, that may die of one training", "max_training_attempts", (MainApi, DreamboothApi)
             ),
+            _Fixed("days of `GET /v1/usage` at once", f"{MAX_DAYS}"),
             _Set("tries of a webhook, over about a day", "webhook_attempts", (MainApi,)),
         ),
     ),
@@ -158,7 +167,7 @@ _GROUPS: tuple[tuple[str, tuple[_Set | _Fixed, ...]], ...] = (
             _Set("those of an interrupted `/train` of dreambooth-api", "checkpoint_retention_s", (DreamboothApi,)),
             _Set("answers that are computed once", "cache_ttl_s", (MainApi,)),
             _Fixed("webhooks that were delivered or given up", _duration(KEPT_S)),
-            _Fixed("keys, revoked ones too", "for good"),
+            _Fixed("keys, revoked ones too, and records of use", "for good"),
         ),
     ),
 )
@@ -171,6 +180,8 @@ def limits() -> str:
 
 
 def _written(field: str, value: float) -> str:
+    if value == 0:
+        return "none"
     if field.endswith("_bytes"):
         return _bytes(int(value))
     return _duration(value) if field.endswith("_s") else f"{value:,}"
