@@ -313,7 +313,7 @@ class TestDocumentation:
         assert set(document["paths"]) >= {"/", "/live", "/ready", "/metrics", "/draw", "/jobs/{job_id}"}
         draw = document["paths"]["/draw"]["post"]
         assert list(draw["responses"]) == ["200", "400", "413", "415", "422"]
-        assert list(document["paths"]["/jobs/{job_id}"]["get"]["responses"]) == ["422"]
+        assert list(document["paths"]["/jobs/{job_id}"]["get"]["responses"]) == ["414", "422"]
         assert list(document["paths"]["/live"]["get"]["responses"]) == ["200"]
         schema = document["components"]["schemas"]["Body"]
         assert schema["additionalProperties"] is False

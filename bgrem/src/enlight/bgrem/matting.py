@@ -60,6 +60,8 @@ def _eroded(region: Pixels, structure: Pixels, *, outside: int) -> npt.NDArray[n
 
 
 def _with_foreground(colour: Pixels, alpha: npt.NDArray[np.float64]) -> Layers:
+    if alpha.size == 1:  # pymatting divides by the steps between its coarsest level and the picture: none
+        return colour, _levels(alpha)
     foreground = estimate_foreground_ml(colour / 255.0, alpha)
     return _levels(foreground), _levels(alpha)
 

@@ -6,12 +6,16 @@ import json
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from enlight.bgrem.requests import Colour
 
 _COLOUR_NAMES: dict[str, Colour] = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
+_HEXADECIMAL = "#([0-9a-fA-F]{6}|[0-9a-fA-F]{8})"
+_DECIMAL = "[0-9]{1,3}( ?, ?[0-9]{1,3}){2,3}"
+_COLOUR_PATTERN = f"^({'|'.join(_COLOUR_NAMES)}|{_HEXADECIMAL}|{_DECIMAL})$"
+"""What a schema can say of a colour; that its numbers end at 255 is not in it."""
 
 
 def parse_colour(text: str) -> Colour:
@@ -22,9 +26,9 @@ def parse_colour(text: str) -> Colour:
     """
     if text in _COLOUR_NAMES:
         return _COLOUR_NAMES[text]
-    if re.fullmatch(r"#([0-9a-fA-F]{6}|[0-9a-fA-F]{8})", text):
+    if re.fullmatch(_HEXADECIMAL, text):
         parts = list(bytes.fromhex(text[1:]))
-    elif re.fullmatch(r"[0-9]{1,3}( ?, ?[0-9]{1,3}){2,3}", text, re.ASCII):
+    elif re.fullmatch(_DECIMAL, text):
         parts = [int(part) for part in text.split(",")]
     else:
         raise ValueError("must be white, black, #rrggbb, #rrggbbaa, or r,g,b or r,g,b,a of numbers up to 255")
@@ -60,7 +64,11 @@ def _extras(value: object) -> object:
         raise PydanticCustomError("extras", "must be a JSON object") from None
 
 
-ColourText = Annotated[str, BeforeValidator(_colour_text)]
+ColourText = Annotated[
+    str,
+    BeforeValidator(_colour_text),
+    Field(examples=["white"], json_schema_extra={"pattern": _COLOUR_PATTERN}),
+]
 RembgColourText = Annotated[ColourText | None, BeforeValidator(_rembg_colour_text)]
 """rembg's ``bgc``: numbers only."""
 AsJson = BeforeValidator(_extras)

@@ -7,11 +7,22 @@ from flask_openapi.types import ResponseDict
 from enlight.dreambooth_api.training_events import KEEP_ALIVE_S
 from enlight.servicekit.schemas import ErrorBody
 
+_EVENT = {
+    "description": "One event of the stream.",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What `Last-Event-ID` takes."},
+        "event": {"type": "string", "enum": ["state", "progress"]},
+        "data": {"type": "string", "contentMediaType": "application/json", "description": "A JSON object."},
+    },
+    "required": ["id", "event", "data"],
+    "additionalProperties": False,
+}
 EVENTS: ResponseDict = {
     "200": {
-        "description": "Server-sent events: `id`, `event` (`state` or `progress`) and `data`, a JSON object. The last "
-        f"one is the `state` of the training's end. A comment is sent after {KEEP_ALIVE_S:g} s without an event.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "description": "Server-sent events; the last one is the `state` of the training's end. A comment is sent after "
+        f"{KEEP_ALIVE_S:g} s without an event.",
+        "content": {"text/event-stream": {"schema": _EVENT}},
     },
     "400": ErrorBody,
     "404": ErrorBody,

@@ -30,6 +30,11 @@ _POLICY = (
 _ERROR_BODY = {"$ref": "#/components/schemas/ErrorBody"}
 _OF_A_BODY = ("400", "413", "415", "422")
 """What can be wrong with a request that has a body."""
+_URL_TOO_LONG: Document = {
+    "description": "The URL is longer than the server reads, about 4,000 bytes. This one answer has no JSON, and comes "
+    "before a route is looked for.",
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
 _REQUEST_ID, _RETRY_AFTER, _CHALLENGE = "X-Request-ID", "Retry-After", "WWW-Authenticate"
 _HEADERS: Document = {
     _REQUEST_ID: {
@@ -165,6 +170,8 @@ def _set_errors(operation: Document) -> None:
         errors.update(_OF_A_BODY)
     elif "parameters" in operation:
         errors.add("422")
+    if any(parameter["in"] == "query" for parameter in operation.get("parameters", ())):
+        errors.add("414")
     answers = {status: response for status, response in declared.items() if status not in errors}
     # flask-openapi gives every operation a 422 of its own making.
     answers.pop("422", None)
@@ -178,6 +185,8 @@ def _is_error(response: Document) -> bool:
 
 
 def _error_response(status: str) -> Document:
+    if status == "414":
+        return _URL_TOO_LONG
     known = [error for error in error_classes() if str(error.status) == status]
     headers = [_REQUEST_ID]
     headers += [_RETRY_AFTER] if any(error.retryable for error in known) else []

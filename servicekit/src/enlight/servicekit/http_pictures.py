@@ -25,7 +25,7 @@ def picture_body(options: type[BaseModel], *, form_fields: tuple[str, ...]) -> d
         "type": "object",
         "properties": {**dict.fromkeys(form_fields, _BYTES), **fields},
         "additionalProperties": False,
-        **_one_of_them(form_fields),
+        **_any_of_them(form_fields),
     }
     return {
         "required": True,
@@ -47,6 +47,6 @@ def picture_answer(headers: Mapping[str, str]) -> ResponseDict:
     }
 
 
-def _one_of_them(form_fields: tuple[str, ...]) -> dict[str, Any]:
+def _any_of_them(form_fields: tuple[str, ...]) -> dict[str, Any]:
     needed = [{"required": [name]} for name in form_fields]
-    return needed[0] if len(needed) == 1 else {"oneOf": needed}
+    return needed[0] if len(needed) == 1 else {"anyOf": needed}

@@ -17,8 +17,12 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
-"""A file's bytes as base64 text; reading it is left to whoever knows what it should hold."""
+EXAMPLE_PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAAFUlEQVR42mOwYXBiWMrQCMQzgSwbABsQA2HCc3KMAAAAAElFTkSuQmCC"
+)
+"""A face of 8 x 8 pixels, as a PNG file in base64."""
+Base64 = Annotated[str, Field(examples=[EXAMPLE_PICTURE], json_schema_extra={"format": "byte"})]
+"""A picture's file as base64 text; reading it is left to whoever knows what it should hold."""
 
 TEXT_PATTERN = r"^[^\u0000]*$"
 """How a JSON schema says that a text holds no NUL character."""

@@ -12,7 +12,7 @@ from enlight.main_api.upstreams.answers import UpstreamAnswer
 
 SMALL_BYTES = 256 * 1024
 """Keeping more than this takes a while: it is done when the client has its answer."""
-_OF_ONE_RUN = frozenset({"x-run-seconds", "x-queued-seconds", "x-batch-images", "x-cache-tier"})
+OF_ONE_RUN = frozenset({"x-run-seconds", "x-queued-seconds", "x-batch-images", "x-cache-tier"})
 """Headers about how an answer came about, which is not true of a kept one."""
 
 
@@ -87,7 +87,7 @@ class KeptAnswers:
         return Found(answer, computed=False, keep=_nothing)
 
     def _computed(self, key: str, answer: UpstreamAnswer) -> Found:
-        headers = {name: value for name, value in answer.headers.items() if name.lower() not in _OF_ONE_RUN}
+        headers = {name: value for name, value in answer.headers.items() if name.lower() not in OF_ONE_RUN}
         response = CachedResponse(answer.status, answer.content_type, headers, answer.body)
         if len(answer.body) > SMALL_BYTES:
             return Found(answer, computed=True, keep=lambda: self._cache.put(key, response))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
+from enlight.main_api.cache.kept_answers import OF_ONE_RUN
 from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES
 from enlight.servicekit.http_docs import Document
 
@@ -54,7 +55,11 @@ def add_picture_routes(document: Document) -> None:
         responses = ours["responses"] | operation["responses"]
         ours |= operation
         ours["responses"] = responses
-        responses["200"].setdefault("headers", {})["X-Cache"] = _CACHE_HEADER
+        headers = responses["200"].setdefault("headers", {})
+        for name in headers:
+            if name.lower() in OF_ONE_RUN:
+                headers[name] |= {"required": False}  # a kept answer has none
+        headers["X-Cache"] = _CACHE_HEADER
     document["components"]["schemas"] |= parts["schemas"]
     fields = document["components"]["schemas"]["ErrorBody"]["properties"]
     for name, schema in parts["error_fields"].items():
