@@ -6,8 +6,9 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,14 @@ from embedded_servers import mongo_server
 from flask.testing import FlaskClient
 from flask_openapi import OpenAPI
 from gateways import Surroundings, client_of, gateway, make_key, opened, surroundings
+from small_models import publish, write_lora
 from stand_in_service import Seen, error_http, http, json_http
 from waiting import wait_until
 from werkzeug.test import TestResponse
 
 from enlight.main_api.app import create_app
 from enlight.main_api.settings import Settings
+from enlight.servicekit.errors import NotFound
 
 ROUTES = {
     "/remove": ("bgrem", "/remove"),
@@ -355,6 +358,112 @@ def test_a_tenant_s_name_is_the_bucket_s_id_behind(
     assert json.loads(seen.body) == {"model_id": bucket_id, "prompt": "a sks chair"}  # defaults stay the service's
     assert seen.headers["X-Model-Id"] == bucket_id
     assert bucket_id not in answer.text + str(answer.headers)
+
+
+# Pictures with a seed
+
+
+@pytest.fixture
+def served(around: Surroundings, settings: Settings, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """Publishes a version of anna's model ``Seeded``, which the service then makes pictures of; gives its name."""
+    with opened(settings) as stores:
+        try:
+            bucket_id = stores.names.bucket_id("anna", "Seeded")
+        except NotFound:
+            bucket_id = stores.names.reserve("anna", "Seeded")
+
+        def publish_another() -> str:
+            folder = write_lora(tmp_path / str(next(_numbers)), seed=next(_numbers))
+            version = publish(stores.models, bucket_id, folder, "lora").version
+            around.behind["dreambooth"].answer = pictures_of(version)
+            return version
+
+        yield publish_another
+
+
+def pictures_of(version: str) -> Callable[[Seen], bytes]:
+    """Other pictures each time, so that one that comes again was kept."""
+
+    def answer(seen: Seen) -> bytes:
+        body = {"images": [str(next(_numbers))], "model_id": json.loads(seen.body)["model_id"]}
+        return json_http(body, headers={"X-Model-Version": version, "X-Run-Seconds": "1.5", "X-Seed": "7"})
+
+    return answer
+
+
+def seeded(**changes: Any) -> dict[str, Any]:
+    return {"model_id": "Seeded", "prompt": "a sks chair", "seed": 7} | changes
+
+
+def test_pictures_with_a_seed_are_computed_once(anna: FlaskClient, served: Callable[[], str]) -> None:
+    served()
+    body = seeded(seed=next(_numbers))
+    first, second = (anna.post("/v1/generations", json=body) for _ in range(2))
+    assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("miss", "hit")
+    assert first.json == second.json
+    assert first.json is not None
+    assert first.json["model_id"] == "Seeded"
+    # Whose they are is as true as before, how long they took is not
+    assert second.headers["X-Model-Version"] == first.headers["X-Model-Version"]
+    assert "X-Run-Seconds" in first.headers
+    assert "X-Run-Seconds" not in second.headers
+
+
+@pytest.mark.parametrize("change", [{"seed": 8}, {"prompt": "a sks chair "}, {"num_images": 2}, {"format": "jpeg"}])
+def test_other_pictures_with_a_seed_are_computed(
+    anna: FlaskClient, served: Callable[[], str], change: dict[str, Any]
+) -> None:
+    served()
+    assert anna.post("/v1/generations", json=seeded()).headers["X-Cache"] == "miss"
+    assert anna.post("/v1/generations", json=seeded(**change)).headers["X-Cache"] == "miss"
+
+
+def test_pictures_without_a_seed_are_computed_each_time(anna: FlaskClient, served: Callable[[], str]) -> None:
+    served()
+    body = {name: value for name, value in seeded().items() if name != "seed"}
+    for path in ("/v1/generations", "/inference"):
+        first, second = (anna.post(path, json=body) for _ in range(2))
+        assert first.json != second.json
+        assert "X-Cache" not in second.headers
+
+
+def test_a_model_s_new_version_has_pictures_of_its_own(anna: FlaskClient, served: Callable[[], str]) -> None:
+    versions, pictures = [], []
+    for _ in range(2):
+        versions.append(served())
+        answers = [anna.post("/v1/generations", json=seeded()) for _ in range(2)]
+        assert [answer.headers["X-Cache"] for answer in answers] == ["miss", "hit"]
+        assert answers[1].headers["X-Model-Version"] == versions[-1]
+        pictures.append(answers[1].json)
+    assert pictures[0] != pictures[1]
+
+
+def test_pictures_of_a_version_that_is_not_the_current_one_are_not_kept(
+    around: Surroundings, anna: FlaskClient, served: Callable[[], str]
+) -> None:
+    # Given a service that has not heard of a model's new version
+    before, _ = served(), served()
+    around.behind["dreambooth"].answer = pictures_of(before)
+    # Then what it makes meanwhile is not taken for pictures of the new one
+    assert [anna.post("/v1/generations", json=seeded()).headers["X-Cache"] for _ in range(2)] == ["miss", "miss"]
+
+
+def test_pictures_of_a_base_model_are_kept_and_a_tenant_s_own(
+    around: Surroundings, anna: FlaskClient, berta: FlaskClient
+) -> None:
+    around.behind["dreambooth"].answer = pictures_of("enlight/pocket")
+    body = seeded(model_id="enlight/pocket")
+    answers = [client.post("/v1/generations", json=body) for client in (anna, anna, berta)]
+    assert [answer.headers["X-Cache"] for answer in answers] == ["miss", "hit", "miss"]
+    assert answers[0].json == answers[1].json
+
+
+def test_a_model_whose_version_cannot_be_told_is_asked_for_each_time(
+    around: Surroundings, anna: FlaskClient, bucket_id: str
+) -> None:
+    around.behind["dreambooth"].answer = generation
+    body = seeded(model_id="Alex-Model")
+    assert [anna.post("/v1/generations", json=body).headers["X-Cache"] for _ in range(2)] == ["miss", "miss"]
 
 
 def test_an_error_names_the_tenant_s_name_as_well(around: Surroundings, anna: FlaskClient, bucket_id: str) -> None:

@@ -19,6 +19,7 @@ from enlight.main_api.limits.admission import ByteBudget, Places
 from enlight.main_api.limits.rate_limits import RateLimiter
 from enlight.main_api.models.lookup import ModelLookup
 from enlight.main_api.models.routes import IMPORT_RULE, model_routes
+from enlight.main_api.models.served_versions import ServedVersions
 from enlight.main_api.models.service import ModelsService
 from enlight.main_api.models.transfers import ModelTransfers
 from enlight.main_api.settings import Settings
@@ -143,7 +144,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         slots=settings.max_model_transfers,
     )
     app.register_api(image_routes(behind, forwarder))
-    app.register_api(inference_routes(behind.dreambooth, forwarder, lookup))
+    app.register_api(inference_routes(behind.dreambooth, forwarder, lookup, ServedVersions(stores.models, catalogue)))
     app.register_api(training_routes(trainings))
     app.register_api(webhook_routes(trainings.delivery_log))
     app.register_api(model_routes(models, transfers))

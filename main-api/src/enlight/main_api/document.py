@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enlight.dreambooth_api.told_headers import TOLD_HEADERS, WHERE_IT_IS
 from enlight.main_api.keys.authentication import OPEN_RULES
-from enlight.main_api.upstreams.picture_document import add_picture_routes
+from enlight.main_api.upstreams.picture_document import add_picture_routes, tell_of_kept_answers
 from enlight.servicekit.http_docs import Document, add_answer_headers, error_reference, operations_of
 
 _KEY = "An API key, `enl_<id>_<secret>`, made by `POST /v1/keys` or on the command line."
@@ -20,6 +20,8 @@ def finish_document(document: Document, *, keys_asked: bool) -> None:
     """Adds to the document, in place; ``keys_asked``: whether the routes ask for a key."""
     add_picture_routes(document)
     add_answer_headers(document, {**TOLD_HEADERS, "import_model": WHERE_IT_IS})
+    pictures = document["paths"]["/v1/generations"]["post"]["responses"]["200"]
+    tell_of_kept_answers(pictures, only="Only where the request has a `seed`.")
     if keys_asked:
         document["components"]["securitySchemes"] = _SCHEMES
         document["security"] = [{name: []} for name in _SCHEMES]

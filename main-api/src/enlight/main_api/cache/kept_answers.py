@@ -28,6 +28,8 @@ class Question:
     body_sha256: str
     code_version: str
     """Of the service that answers; empty: not known, nothing is kept."""
+    model_version: str = ""
+    """Of the model that takes part, if one does."""
 
     def key(self) -> str:
         """Its name in the cache."""
@@ -35,7 +37,7 @@ class Question:
             tenant=self.tenant,
             route=self.route,
             query=self.query,
-            model_version="",
+            model_version=self.model_version,
             body_sha256=self.body_sha256,
             code_version=self.code_version,
             content_type=self.content_type,
@@ -66,16 +68,31 @@ class KeptAnswers:
         self._flights: SingleFlight[Found] = SingleFlight()
         self._wait_s = wait_s
 
-    def find(self, question: Question, compute: Callable[[], UpstreamAnswer], client_gone: Callable[[], bool]) -> Found:
-        """The answer; raises what ``compute`` raises, and ClientGone."""
+    def find(
+        self,
+        question: Question,
+        compute: Callable[[], UpstreamAnswer],
+        client_gone: Callable[[], bool],
+        *,
+        is_to_question: Callable[[UpstreamAnswer], bool] = lambda answer: True,
+    ) -> Found:
+        """The answer; raises what ``compute`` raises, and ClientGone.
+
+        ``is_to_question``: whether a computed answer is one to that very question. Another one is not kept.
+        """
+
+        def compute_to_keep() -> Found:
+            answer = compute()
+            return self._computed(key, answer) if is_to_question(answer) else computed_only(answer)
+
         if not question.code_version:
-            return Found(compute(), computed=True, keep=_nothing)
+            return computed_only(compute())
         key = question.key()
         kept = self._look_up(key)
         if kept is not None:
             return kept
         found, own = self._flights.run(
-            key, lambda: self._look_up(key) or self._computed(key, compute()), wait_s=self._wait_s, gone=client_gone
+            key, lambda: self._look_up(key) or compute_to_keep(), wait_s=self._wait_s, gone=client_gone
         )
         return found if own else Found(found.answer, computed=False, keep=_nothing)
 
@@ -93,7 +110,12 @@ class KeptAnswers:
             return Found(answer, computed=True, keep=lambda: self._cache.put(key, response))
         # Before the next equal request can begin: between the two there is no moment in which it is computed again.
         self._cache.put(key, response)
-        return Found(answer, computed=True, keep=_nothing)
+        return computed_only(answer)
+
+
+def computed_only(answer: UpstreamAnswer) -> Found:
+    """An answer that nothing more is done with."""
+    return Found(answer, computed=True, keep=_nothing)
 
 
 def _nothing() -> None:

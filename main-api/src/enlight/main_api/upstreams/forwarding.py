@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from hashlib import sha256
 
 from flask import Request, Response, request
 
-from enlight.main_api.cache.kept_answers import Found, KeptAnswers, Question
+from enlight.main_api.cache.kept_answers import Found, KeptAnswers, Question, computed_only
 from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.limits.admission import BudgetShare, ByteBudget, Places
+from enlight.main_api.models.served_versions import ServedVersion
 from enlight.main_api.upstreams.answers import Promise, UpstreamAnswer
 from enlight.main_api.upstreams.received_bodies import ReceivedBody, receive_body
 from enlight.main_api.upstreams.upstream import Upstream, UpstreamRequest
@@ -22,6 +24,7 @@ from enlight.servicekit.http import client_gone
 from enlight.servicekit.logs import current_request_id
 
 RUN_SECONDS = "X-Run-Seconds"
+MODEL_VERSION = "X-Model-Version"
 HASHING_THREADS = 2
 """As many cores as a gateway that passes bodies on can use besides; a full pool only makes a body wait its turn."""
 SENT_BYTES = 256 * 1024
@@ -78,22 +81,21 @@ class Forwarder:
                     if not found.computed:
                         share.take(len(found.answer.body))
                 else:
-                    found = Found(ask(), computed=True, keep=lambda: None)
-            response = answer_response(found.answer, computed=found.computed)
+                    found = computed_only(ask())
             # The memory is in use until the last byte is on its way.
-            response.call_on_close(held.pop_all().close)
-        if keep:
-            response.headers["X-Cache"] = "miss" if found.computed else "hit"
-        if found.computed:
-            response.call_on_close(found.keep)
-        return response
+            return found_response(found, held.pop_all(), tell=keep)
 
     def ask(
-        self, upstream: Upstream, path: str, *, body: bytes, model_id: str | None
-    ) -> tuple[UpstreamAnswer, ExitStack]:
-        """A service's answer to a JSON body, in JSON; whoever gets it closes the stack when it is sent.
+        self, upstream: Upstream, path: str, *, body: bytes, model_id: str | None, version: ServedVersion | None = None
+    ) -> tuple[Found, ExitStack]:
+        """A service's answer to a JSON body, in JSON; `found_response` closes the stack when it is sent.
 
-        ``model_id``: requests with the same one go to the same address, which has that model at hand.
+        Args:
+            upstream: Who answers.
+            path: Without a query.
+            body: What is asked.
+            model_id: Requests with the same one go to the same address, which has that model at hand.
+            version: With it the same body always has the same answer, which is kept; None: it is computed.
         """
         gone = partial(client_gone, request.environ)
         with ExitStack() as held:
@@ -102,9 +104,30 @@ class Forwarder:
             if model_id is not None:
                 headers["X-Model-Id"] = model_id
             asked = UpstreamRequest("POST", path, "json", headers, body)
+            ask = partial(_ask, upstream, asked, gone, share, affinity=model_id)
             with self._places.place():
-                answer = _ask(upstream, asked, gone, share, affinity=model_id)
-            return answer, held.pop_all()
+                if version is None or self._kept is None:
+                    found = computed_only(ask())
+                else:
+                    question = self._question_of_model(body, version, upstream.name)
+                    # The model may have got another version meanwhile, or the service not have heard of it yet.
+                    is_of_version = partial(_is_of, version)
+                    found = self._kept.find(question, ask, gone, is_to_question=is_of_version)
+                    if not found.computed:
+                        share.take(len(found.answer.body))
+            return found, held.pop_all()
+
+    def _question_of_model(self, body: bytes, version: ServedVersion, service: str) -> Question:
+        return Question(
+            tenant=current_caller().tenant,
+            route=request.path,
+            query=(),
+            content_type="application/json",
+            accept="",
+            body_sha256=sha256(body).hexdigest(),
+            code_version=self._code_version(service),
+            model_version=version.weights,
+        )
 
     def _question(self, body: ReceivedBody, service: str) -> Question:
         return Question(
@@ -125,15 +148,31 @@ def upstream_headers(request: Request) -> dict[str, str]:
     return headers
 
 
-def answer_response(answer: UpstreamAnswer, *, computed: bool = True) -> Response:
-    """The answer as the client gets it; the GPU time of a computed one is noted."""
-    if computed:
+def found_response(found: Found, held: ExitStack, *, tell: bool) -> Response:
+    """The answer as the client gets it; the GPU time of a computed one is noted.
+
+    Args:
+        found: The answer, kept when it is sent if it is to be.
+        held: Closed when it is sent.
+        tell: Whether ``X-Cache`` says how it came.
+    """
+    answer = found.answer
+    if found.computed:
         usage_notes().gpu_seconds += _seconds(answer.headers.get(RUN_SECONDS, ""))
     body = bytes(answer.body) if len(answer.body) <= SENT_BYTES else _pieces(answer.body)
     response = Response(body, status=answer.status, content_type=answer.content_type)
     response.content_length = len(answer.body)
     response.headers.extend(answer.headers.items())
+    response.call_on_close(held.close)
+    if tell:
+        response.headers["X-Cache"] = "miss" if found.computed else "hit"
+    if found.computed:
+        response.call_on_close(found.keep)
     return response
+
+
+def _is_of(version: ServedVersion, answer: UpstreamAnswer) -> bool:
+    return answer.headers.get(MODEL_VERSION) == version.told
 
 
 def _pieces(body: bytes | bytearray) -> Iterator[bytes]:

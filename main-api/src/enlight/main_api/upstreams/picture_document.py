@@ -55,15 +55,22 @@ def add_picture_routes(document: Document) -> None:
         responses = ours["responses"] | operation["responses"]
         ours |= operation
         ours["responses"] = responses
-        headers = responses["200"].setdefault("headers", {})
-        for name in headers:
-            if name.lower() in OF_ONE_RUN:
-                headers[name] |= {"required": False}  # a kept answer has none
-        headers["X-Cache"] = _CACHE_HEADER
+        tell_of_kept_answers(responses["200"])
     document["components"]["schemas"] |= parts["schemas"]
     fields = document["components"]["schemas"]["ErrorBody"]["properties"]
     for name, schema in parts["error_fields"].items():
         fields.setdefault(name, schema | {"description": "Only in the errors of some services behind."})
+
+
+def tell_of_kept_answers(answer: Document, *, only: str = "") -> None:
+    """Adds to a good answer that it may be a kept one, in place; ``only``: for which requests, if not for all."""
+    headers = answer.setdefault("headers", {})
+    for name in headers:
+        if name.lower() in OF_ONE_RUN:
+            headers[name] |= {"required": False}  # a kept answer has none
+    headers["X-Cache"] = _CACHE_HEADER | {"required": not only}
+    if only:
+        headers["X-Cache"]["description"] = f"{_CACHE_HEADER['description']} {only}"
 
 
 def _reached(part: object, known: Document) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,8 +22,9 @@ from enlight.dreambooth_api.schemas import (
 )
 from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.models.lookup import ModelLookup
+from enlight.main_api.models.served_versions import ServedVersions
 from enlight.main_api.upstreams.answers import UpstreamAnswer
-from enlight.main_api.upstreams.forwarding import Forwarder, answer_response
+from enlight.main_api.upstreams.forwarding import Forwarder, found_response
 from enlight.main_api.upstreams.upstream import Upstream
 from enlight.main_api.usage.records import usage_notes
 from enlight.servicekit.schemas import ErrorBody
@@ -36,24 +38,29 @@ _PHOTOS: dict[str, Any] = {
 }
 
 
-def inference_routes(dreambooth: Upstream, forwarder: Forwarder, models: ModelLookup) -> APIBlueprint:
+def inference_routes(
+    dreambooth: Upstream, forwarder: Forwarder, models: ModelLookup, versions: ServedVersions
+) -> APIBlueprint:
     """``/inference``, ``/v1/generations``, ``/v1/photos/check`` and ``/v1/base-models``."""
     routes = APIBlueprint("inference", __name__, abp_tags=[_INFERENCE], abp_responses=_ERRORS)
 
     def generated(path: str, body: InferenceBody | GenerationBody) -> Response:
         name = body.model_id
         usage_notes().model = name
+        # Without a seed each request has pictures of its own.
+        is_kept = isinstance(body, GenerationBody) and body.seed is not None
         if "/" in name:  # a base model's; no tenant's name holds a slash
-            answer, held = forwarder.ask(dreambooth, path, body=_json(body), model_id=None)
-            response = answer_response(answer)
-        else:
-            bucket_id = models.bucket_id(current_caller().tenant, name)
-            asked = _json(body.model_copy(update={"model_id": bucket_id}))
-            answer, held = forwarder.ask(dreambooth, path, body=asked, model_id=bucket_id)
-            response = answer_response(_renamed(answer, bucket_id, name))
-            if answer.status == 200:
-                response.call_on_close(partial(models.note_use, bucket_id))
-        response.call_on_close(held.close)
+            version = versions.of_base(name) if is_kept else None
+            found, held = forwarder.ask(dreambooth, path, body=_json(body), model_id=None, version=version)
+            return found_response(found, held, tell=is_kept)
+        bucket_id = models.bucket_id(current_caller().tenant, name)
+        version = versions.of_model(bucket_id) if is_kept else None
+        asked = _json(body.model_copy(update={"model_id": bucket_id}))
+        found, held = forwarder.ask(dreambooth, path, body=asked, model_id=bucket_id, version=version)
+        renamed = replace(found, answer=_renamed(found.answer, bucket_id, name))
+        response = found_response(renamed, held, tell=is_kept)
+        if found.answer.status == 200:
+            response.call_on_close(partial(models.note_use, bucket_id))
         return response
 
     @routes.post("/inference", summary="Generate pictures", responses={"200": InferenceAnswer, **_NO_MODEL})
@@ -65,7 +72,8 @@ def inference_routes(dreambooth: Upstream, forwarder: Forwarder, models: ModelLo
         "/v1/generations", summary="Generate pictures, in detail", responses={"200": GenerationAnswer, **_NO_MODEL}
     )
     def generate(body: GenerationBody) -> Response:
-        """Makes pictures with a trained model or a base model; says what really ran."""
+        """Makes pictures with a trained model or a base model; says what really ran. With a `seed`, equal requests are
+        computed once: `X-Cache` says so, and the rest then tells of the run that made the pictures."""
         return generated("/v1/generations", body)
 
     @routes.post("/v1/photos/check", summary="Check photos", responses={"200": PhotosCheckAnswer}, request_body=_PHOTOS)
