@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from enlight.servicekit.local_service import LocalService, settings_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_MODEL = "enlight/pocket"
-PICTURE_SERVICES = ("bgrem", "realesrgan")
+SERVICES = ("dreambooth-api", "bgrem", "realesrgan")
 
 
 class LocalSuite:
@@ -24,7 +24,9 @@ class LocalSuite:
     Args:
         data_folder: What the suite keeps lies below it.
         log_folder: One log for each part.
-        pictures: Whether bgrem and realesrgan run, too.
+        services: Which services run behind the gateway.
+        workers: How many take trainings from the queue: parts ``worker``, ``worker-2`` and so on, each with a data
+            folder of its own of that name below ``data_folder``.
         settings: More settings, by the prefix of their variables: ``{"MAIN_API_": {"LEASE_S": "1"}}``.
     """
 
@@ -33,7 +35,8 @@ class LocalSuite:
         data_folder: Path,
         log_folder: Path,
         *,
-        pictures: bool = True,
+        services: Collection[str] = SERVICES,
+        workers: int = 1,
         settings: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._data_folder = data_folder
@@ -41,11 +44,14 @@ class LocalSuite:
         self._more = settings or {}
         shared = {"DATA_FOLDER": str(data_folder), "MODELS_FOLDER": str(ROOT / "models")}
         cache_port, queue_port, database_port = free_port(), free_port(), free_port()
-        jobs = {"QUEUE_URL": f"redis://127.0.0.1:{queue_port}/0", "MONGO_URL": f"mongodb://127.0.0.1:{database_port}"}
-        dreambooth_api = self._service("dreambooth-api", {**shared, "DEFAULT_BASE_MODEL": BASE_MODEL})
-        services = {
-            name: self._service(name, {"WEIGHTS_FOLDER": str(ROOT / "models" / name)})
-            for name in (PICTURE_SERVICES if pictures else ())
+        self.database_url = f"mongodb://127.0.0.1:{database_port}"
+        jobs = {"QUEUE_URL": f"redis://127.0.0.1:{queue_port}/0", "MONGO_URL": self.database_url}
+        dreambooth_api = {**shared, "DEFAULT_BASE_MODEL": BASE_MODEL}
+        behind = {
+            name: self._service(
+                name, dreambooth_api if name == "dreambooth-api" else {"WEIGHTS_FOLDER": str(ROOT / "models" / name)}
+            )
+            for name in services
         }
         self.gateway = self._service(
             "main-api",
@@ -55,17 +61,15 @@ class LocalSuite:
                 "KEYS": "off",
                 "CACHE_URLS": json.dumps([f"redis://127.0.0.1:{cache_port}/0"]),
                 "DEFAULT_BASE_MODEL": BASE_MODEL,
-                "DREAMBOOTH_URLS": json.dumps([dreambooth_api.url]),
-                **{f"{name.upper()}_URLS": json.dumps([service.url]) for name, service in services.items()},
+                **{_urls_of(name): json.dumps([service.url]) for name, service in behind.items()},
             },
         )
         self.parts: dict[str, LocalProcess] = {
             "cache": self._server("enlight-redis", "cache", cache_port),
             "queue": self._server("enlight-redis", "queue", queue_port, "--", "--appendonly", "yes"),
             "database": self._server("mongodb-server", "database", database_port),
-            "dreambooth-api": dreambooth_api,
-            **services,
-            "worker": self._worker(shared | jobs),
+            **behind,
+            **{name: self._worker(name, {**shared, **jobs}) for name in _worker_names(workers)},
             "main-api": self.gateway,
         }
         """By name, in the order in which they start. One that was killed can be started again."""
@@ -104,13 +108,18 @@ class LocalSuite:
             log=self._log_folder / f"{name}.log",
         )
 
-    def _worker(self, settings: Mapping[str, str]) -> LocalProcess:
+    def _worker(self, name: str, settings: Mapping[str, str]) -> LocalProcess:
         prefix = "DREAMBOOTH_WORKER_"
+        its_own = {
+            "DATA_FOLDER": str(self._data_folder / name),
+            "BUCKET_URL": (self._data_folder / "modelids").absolute().as_uri(),
+            "JOBS_URL": (self._data_folder / "job-objects").absolute().as_uri(),
+        }
         return LocalProcess(
-            "the worker",
+            f"the {name}",
             [sys.executable, "-m", "enlight.dreambooth_api.worker"],
-            environment=settings_environment(prefix, {**settings, **self._more.get(prefix, {})}),
-            log=self._log_folder / "worker.log",
+            environment=settings_environment(prefix, {**settings, **its_own, **self._more.get(prefix, {})}),
+            log=self._log_folder / f"{name}.log",
             is_ready=lambda: True,  # nobody waits for it: a job waits in the queue
         )
 
@@ -124,3 +133,12 @@ class LocalSuite:
             log=self._log_folder / f"{role}.log",
             is_ready=partial(accepts_connections, port),
         )
+
+
+def _urls_of(service: str) -> str:
+    """The gateway's setting of the service's addresses."""
+    return f"{service.removesuffix('-api').upper()}_URLS"
+
+
+def _worker_names(workers: int) -> list[str]:
+    return ["worker", *(f"worker-{number}" for number in range(2, workers + 1))][:workers]

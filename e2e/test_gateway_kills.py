@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import psutil
 import pytest
 import requests
-from clients import PHOTOS, eventually
+from clients import eventually
 from local_suite import LocalSuite
+from suite_trainings import start_training, training
 
 STEPS = 60
 LEASE_S = 2.0
@@ -29,33 +29,8 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSuite]:
     folder = tmp_path_factory.mktemp("suite")
-    with LocalSuite(folder / "data", folder, pictures=False, settings=SETTINGS) as suite:
+    with LocalSuite(folder / "data", folder, services=(), settings=SETTINGS) as suite:
         yield suite
-
-
-def start_training(suite: LocalSuite, name: str) -> str:
-    body = {
-        "model_id": name,
-        "instance_prompt": "a sks robot",
-        "photos": PHOTOS,
-        "max_training_steps": STEPS,
-        "train_batch_size": 1,
-    }
-    answer = requests.post(f"{suite.url}/v1/trainings", json=body, timeout=30)
-    assert answer.status_code == 202, answer.text
-    job_id: str = answer.json()["id"]
-    return job_id
-
-
-def training(suite: LocalSuite, job_id: str) -> dict[str, Any] | None:
-    """The training's record; None while the gateway or its database is away."""
-    try:
-        answer = requests.get(f"{suite.url}/v1/trainings/{job_id}", timeout=10)
-    except requests.ConnectionError:
-        return None
-    assert answer.status_code in (200, 503), answer.text
-    record: dict[str, Any] = answer.json()
-    return record if answer.status_code == 200 else None
 
 
 def step(suite: LocalSuite, job_id: str) -> int:
@@ -72,7 +47,7 @@ def kill_trainer(suite: LocalSuite) -> None:
 @pytest.mark.parametrize("victim", ["trainer", "worker", "main-api", "queue", "database", "cache"])
 def test_a_training_ends_once_whatever_is_killed(suite: LocalSuite, victim: str) -> None:
     # Given a training that has made a few steps
-    job_id = start_training(suite, f"toy-{victim}")
+    job_id = start_training(suite, f"toy-{victim}", steps=STEPS)
     eventually(lambda: step(suite, job_id) >= 8, "the training's first steps", timeout_s=120)
     # When the part is killed, and started again a moment later
     if victim == "trainer":
