@@ -25,7 +25,7 @@ down:            ## stop what `make up` started
 test: weights lint ## every test
 	@dev-scripts/test.sh
 
-test-long: weights ## the fault campaigns with their full counts (about a quarter of an hour)
+test-long: weights ## the fault campaigns with their full counts (about three quarters of an hour)
 	@dev-scripts/test.sh --long
 
 lint: setup      ## ruff, mypy --strict, shellcheck
