@@ -16,35 +16,40 @@ from werkzeug.test import EnvironBuilder
 
 from enlight.main_api.limits.admission import BudgetShare, ByteBudget
 from enlight.main_api.upstreams.received_bodies import HASHED_BESIDE_BYTES, receive_body
-from enlight.servicekit.errors import BodyTooLarge, QueueFull
+from enlight.servicekit.errors import BodyTooLarge, ClientGone, QueueFull
 from enlight.servicekit.http_bodies import READ_BYTES, ServiceRequest
 
 LIMIT_BYTES = 8 << 20
 
 
 class LateExecutor(Executor):
-    """Begins what it is given later the sooner it was given: only who waits keeps an order."""
+    """Begins what it is given a while later, or never, as one whose threads are all taken."""
 
-    def __init__(self) -> None:
-        self._given = 0
+    def __init__(self, *, begins: bool) -> None:
+        self._begins = begins
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Runs it in a thread of its own."""
         future: Future[Any] = Future()
-        self._given += 1
-        pause_s = 0.1 / self._given
 
         def run() -> None:
-            time.sleep(pause_s)
-            future.set_result(fn(*args, **kwargs))
+            if future.set_running_or_notify_cancel():
+                time.sleep(0.05)
+                future.set_result(fn(*args, **kwargs))
 
-        threading.Thread(target=run).start()
+        if self._begins:
+            threading.Thread(target=run).start()
         return future
 
 
-@pytest.fixture(params=["pool", "late"])
+@pytest.fixture(params=["pool", "late", "never"])
 def hashing(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    with ThreadPoolExecutor(2) if request.param == "pool" else LateExecutor() as executor:
+    kinds: dict[str, Callable[[], Executor]] = {
+        "pool": lambda: ThreadPoolExecutor(2),
+        "late": lambda: LateExecutor(begins=True),
+        "never": lambda: LateExecutor(begins=False),
+    }
+    with kinds[request.param]() as executor:
         yield executor
 
 
@@ -90,3 +95,12 @@ def test_what_finds_no_room_is_refused_before_it_is_read(hashing: Executor) -> N
 def test_a_chunked_body_over_the_limit_is_refused(hashing: Executor) -> None:
     with ByteBudget(10 * LIMIT_BYTES).share() as share, pytest.raises(BodyTooLarge):
         receive_body(request_with(b"x" * (LIMIT_BYTES + 1), chunked=True), share, hashing)
+
+
+def test_a_body_that_breaks_off_leaves_no_thread_behind() -> None:
+    with ThreadPoolExecutor(1) as hashing, ByteBudget(LIMIT_BYTES).share() as share:
+        request = request_with(b"x" * READ_BYTES)
+        request.environ["CONTENT_LENGTH"] = str(2 * READ_BYTES)
+        with pytest.raises(ClientGone):
+            receive_body(request, share, hashing)
+        assert hashing.submit(lambda: "free").result(20) == "free"

@@ -27,7 +27,7 @@ RUN_SECONDS = "X-Run-Seconds"
 MODEL_VERSION = "X-Model-Version"
 HASHING_THREADS = 2
 """As many cores as a gateway that passes bodies on can use besides; a full pool only makes a body wait its turn."""
-SENT_BYTES = 256 * 1024
+SENT_BYTES = 1024 * 1024
 """Of an answer, sent at a time."""
 _SENT_ON = ("Content-Type", "Accept", "traceparent", "tracestate")
 """The request's headers that a service behind gets. No other: no key, no cookie, nothing about the connection."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import Executor, Future
+import threading
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Self
 
 from flask import Request
 
@@ -12,7 +14,7 @@ from enlight.main_api.limits.admission import BudgetShare
 from enlight.servicekit.http_bodies import READ_BYTES
 
 HASHED_BESIDE_BYTES = 128 * 1024
-"""A smaller piece is hashed faster than it is handed to another thread."""
+"""A smaller body is hashed faster than another thread begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,41 +39,59 @@ def receive_body(request: Request, share: BudgetShare, hashing: Executor) -> Rec
         return ReceivedBody(data, hashlib.sha256(data).hexdigest(), request.content_type or "")
     share.take(length_bytes)
     data = memoryview(bytearray(length_bytes))  # the system gives its pages when they are written
-    digest = _Digest(hashing)
-    filled = 0
-    while filled < length_bytes:
-        # The stream ends at the length or raises: it never returns nothing before.
-        read: int = request.stream.readinto(data[filled : filled + READ_BYTES])  # type: ignore[attr-defined]
-        digest.update(data[filled : filled + read])
-        filled += read
+    with _Digest(data, hashing) as digest:
+        filled = 0
+        while filled < length_bytes:
+            # The stream ends at the length or raises: it never returns nothing before.
+            filled += request.stream.readinto(data[filled : filled + READ_BYTES])  # type: ignore[attr-defined]
+            digest.arrived(filled)
     return ReceivedBody(data, digest.hexdigest(), request.content_type or "")
 
 
 class _Digest:
-    """The SHA-256 of a body, computed beside its reader: the pieces of a large one are hashed while more arrive."""
+    """The SHA-256 of a body that is still arriving, computed beside its reader, who never waits for it.
 
-    def __init__(self, hashing: Executor) -> None:
-        self._hashing = hashing
+    Where no thread is free to do so, as when slow clients have them all, it is computed at the end.
+    """
+
+    def __init__(self, data: memoryview, hashing: Executor) -> None:
+        self._data = data
         self._digest = hashlib.sha256()
-        self._last: Future[None] | None = None
+        self._hashed = self._arrived = 0
+        self._over = False
+        self._changed = threading.Condition()
+        self._beside = hashing.submit(self._follow) if len(data) >= HASHED_BESIDE_BYTES else None
 
-    def update(self, piece: memoryview) -> None:
-        """Takes the next piece, which nobody may change any more."""
-        self._wait()
-        if len(piece) < HASHED_BESIDE_BYTES:
-            self._digest.update(piece)
-        else:
-            self._last = self._hashing.submit(self._digest.update, piece)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+
+    def arrived(self, count: int) -> None:
+        """So many bytes are there in all, which nobody changes any more."""
+        with self._changed:
+            self._arrived = count
+            self._changed.notify()
 
     def hexdigest(self) -> str:
-        """Of all pieces."""
-        self._wait()
+        """Of the whole body, after the block."""
+        if self._beside is not None and not self._beside.cancel():
+            self._beside.result()
+        self._digest.update(self._data[self._hashed :])
         return self._digest.hexdigest()
 
-    def _wait(self) -> None:
-        if self._last is not None:
-            self._last.result()
-            self._last = None
+    def _follow(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._over or self._arrived > self._hashed)
+                arrived = self._arrived
+            if arrived == self._hashed:
+                return
+            self._digest.update(self._data[self._hashed : arrived])
+            self._hashed = arrived
 
 
 def _chunked(request: Request, share: BudgetShare) -> bytearray:
