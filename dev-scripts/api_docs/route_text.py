@@ -16,6 +16,8 @@ from enlight.servicekit.errors import ServiceError
 Document = Mapping[str, Any]
 """A service's ``/openapi.json``."""
 
+OF_ANY_QUERY = "414"
+"""A URL that is too long: no route's own answer, though a route that refuses all has no better one before it."""
 TOLD_STATUSES = frozenset({"403", "404", "409", "502"})
 """Of errors that a route whose document has them must tell of; all others may be any route's."""
 
@@ -68,7 +70,7 @@ class RouteWriter:
         return text
 
     def _answer(self, route: Route, operation: Schema, link: str) -> str:
-        status, answer = next(iter(operation["responses"].items()))
+        status, answer = next(item for item in operation["responses"].items() if item[0] != OF_ANY_QUERY)
         schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
         told: list[str] = [status]
         if route.answer:
