@@ -172,6 +172,19 @@ def test_every_operation_says_what_it_is(walk: Walk) -> None:
     assert len(names) == len(set(names))
 
 
+def test_every_name_in_a_path_is_one_that_an_answer_gives() -> None:
+    # Links say where a name comes from: a new kind of thing needs one, from what makes it or lists it.
+    links = [
+        (link["operationId"], parameter)
+        for operation in OPERATIONS
+        for answer in operation.operation["responses"].values()
+        for link in answer.get("links", {}).values()
+        for parameter in link["parameters"]
+    ]
+    names = {operation.operation["operationId"]: operation.parameters("path") for operation in OF_ONE_THING}
+    assert {(target, parameter) for target, parameters in names.items() for parameter in parameters} == set(links)
+
+
 def test_what_the_gateway_itself_answers_is_closed() -> None:
     # Objects in an answer name all of their fields; those that do not say so.
     schemas = committed_document()["components"]["schemas"]

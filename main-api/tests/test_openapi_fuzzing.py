@@ -12,13 +12,13 @@ from fuzzing import Target, run_schemathesis, running_target
 
 def test_what_the_document_promises_holds(tmp_path: Path) -> None:
     with running_target(tmp_path, real_bgrem=False) as target:
-        check(target, tmp_path, examples=5, scenarios=30, deterministic=True)
+        check(target, tmp_path, examples=5, scenarios=50, deterministic=True)
 
 
 @pytest.mark.long
 def test_what_the_document_promises_holds_for_long(tmp_path: Path) -> None:
     with running_target(tmp_path, real_bgrem=True) as target:
-        check(target, tmp_path, examples=300, scenarios=500, deterministic=False)
+        check(target, tmp_path, examples=200, scenarios=500, deterministic=False)
 
 
 def check(target: Target, folder: Path, *, examples: int, scenarios: int, deterministic: bool) -> None:

@@ -39,7 +39,7 @@ no-shrink = true
 with-security-parameters = false
 [phases.stateful]
 max-steps = 8
-generation = {{ max-examples = {scenarios} }}
+generation = {{ max-examples = {scenarios}, mode = "positive" }}
 [auth.openapi]
 bearer = {{ bearer = "{key}" }}
 [checks.not_a_server_error]

@@ -26,19 +26,28 @@ _PICTURE = base64.b64decode(EXAMPLE_PICTURE)
 _PICTURE_FIELDS = {"input_image", "image", "input_string", "file", "photos", "IMAGE_LIST"}
 _FIELDS_OF_THE_MACHINE = {"base_model", "MODEL_NAME", "preset", "resolution", "RESOLUTION", "size", "width", "height"}
 """Optional ones that the schema says little of: which values they have depends on the base models that there are."""
+_SCHEMAS = "#/components/schemas/"
+_THINGS = {"ModelView": "Model", "TrainingJobView": "Training", "KeyView": "Key", "DeliveryView": "Delivery"}
 _FILE_IS_MISSING = re.compile("in body - object with (only|all) required properties")
 _STATUSES = {error.code: error.status for error in error_classes()}
 
 
 @schemathesis.hook
 def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None:
-    """Shortens the longest texts."""
+    """Shortens the longest texts, and calls views as the paths call them: schemathesis takes a `model_id` for the id of
+    a schema `Model`, and leaves out what needs one while there is none."""
+    schemas = raw_schema["components"]["schemas"]
+    for view, thing in _THINGS.items():
+        schemas[thing] = schemas.pop(view)
+    references = {f"{_SCHEMAS}{view}": f"{_SCHEMAS}{thing}" for view, thing in _THINGS.items()}
     parts: list[Any] = [raw_schema]
     while parts:
         part = parts.pop()
         if isinstance(part, dict):
             if part.get("maxLength", 0) > MAX_TEXT_CHARS:
                 part["maxLength"] = MAX_TEXT_CHARS
+            if part.get("$ref") in references:
+                part["$ref"] = references[part["$ref"]]
             parts += part.values()
         elif isinstance(part, list):
             parts += part
@@ -46,19 +55,21 @@ def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None
 
 @schemathesis.hook
 def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> None:
-    """Puts real pictures where pictures belong, mostly, and keeps the key that all requests are sent with."""
+    """Makes three of four requests better than a schema can, and keeps the key that all are sent with."""
     if case.path_parameters.get("key_id") == os.environ["FUZZING_KEY_ID"]:
         case.path_parameters["key_id"] = "0" * 16
+    if zlib.crc32(repr(case.body).encode(errors="replace")) % 4 == 0:
+        return
+    is_meant_well = case.meta is not None and case.meta.generation.mode.is_positive
+    if is_meant_well:
+        case.headers.pop("X-Webhook-URL", None)
     if isinstance(case.body, bytes):
-        case.body = _PICTURE if _is_chosen(case.body) else case.body
+        case.body = _PICTURE
     elif isinstance(case.body, dict):
-        is_meant_well = case.meta is not None and case.meta.generation.mode.is_positive
-        left_out = _FIELDS_OF_THE_MACHINE if is_meant_well else set()
-        case.body = {
-            name: _with_pictures(value) if name in _PICTURE_FIELDS else value
-            for name, value in case.body.items()
-            if name not in left_out or not _is_chosen(repr(value).encode())
+        fields = {
+            name: _with_pictures(value) if name in _PICTURE_FIELDS else value for name, value in case.body.items()
         }
+        case.body = _good_fields(fields) if is_meant_well else fields
 
 
 @schemathesis.hook
@@ -82,16 +93,18 @@ def errors_are_the_suites(ctx: CheckContext, response: Response, case: AnyCase) 
     assert _STATUSES.get(code) == response.status_code, f"{code} with the status {response.status_code}"
 
 
+def _good_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without what depends on the machine; to JSON Schema 1.0 is an integer, to the suite it is not."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in fields.items()
+        if name not in _FIELDS_OF_THE_MACHINE
+    }
+
+
 def _with_pictures(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_pictures(item) for item in value]
     if isinstance(value, bytes):
-        return _PICTURE if _is_chosen(value) else value
-    if isinstance(value, str):
-        return EXAMPLE_PICTURE if _is_chosen(value.encode(errors="replace")) else value
-    return value
-
-
-def _is_chosen(value: bytes) -> bool:
-    """Three of four values; always the same ones."""
-    return zlib.crc32(value) % 4 != 0
+        return _PICTURE
+    return EXAMPLE_PICTURE if isinstance(value, str) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enlight.dreambooth_api.told_headers import TOLD_HEADERS, WHERE_IT_IS
+from enlight.main_api.document_links import add_links
 from enlight.main_api.keys.authentication import OPEN_RULES
 from enlight.main_api.upstreams.picture_document import add_picture_routes, tell_of_kept_answers
 from enlight.servicekit.http_docs import Document, add_answer_headers, error_reference, operations_of
@@ -22,6 +23,7 @@ def finish_document(document: Document, *, keys_asked: bool) -> None:
     add_answer_headers(document, {**TOLD_HEADERS, "import_model": WHERE_IT_IS})
     pictures = document["paths"]["/v1/generations"]["post"]["responses"]["200"]
     tell_of_kept_answers(pictures, only="Only where the request has a `seed`.")
+    add_links(document)
     if keys_asked:
         document["components"]["securitySchemes"] = _SCHEMES
         document["security"] = [{name: []} for name in _SCHEMES]

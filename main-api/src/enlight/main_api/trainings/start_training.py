@@ -27,7 +27,7 @@ from enlight.main_api.limits.quotas import GPU_SECONDS
 from enlight.main_api.limits.rate_limits import RateLimiter
 from enlight.main_api.models.names import ModelNames
 from enlight.main_api.trainings.objects import TrainingObjects
-from enlight.main_api.webhooks.addresses import parse_webhook_url
+from enlight.main_api.webhooks.addresses import MAX_URL_CHARS, parse_webhook_url
 from enlight.main_api.webhooks.deliveries import WebhookDeliveries
 from enlight.servicekit.errors import DatabaseUnavailable, QueueFull, QuotaExceeded, ServiceError
 
@@ -50,6 +50,7 @@ class StartHeaders(BaseModel):
         alias=WEBHOOK_URL,
         description="Where the training's end is posted to, signed (`GET /v1/webhook-secret`): http or https, a "
         "public address.",
+        json_schema_extra={"pattern": "^https?://[!-~]+$", "maxLength": MAX_URL_CHARS},
     )
 
 
