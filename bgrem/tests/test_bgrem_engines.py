@@ -76,16 +76,23 @@ def test_on_a_gpu_it_is_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert networks.engines == {"u2netp": "onnxruntime"}
 
 
-def test_a_gpu_that_onnxruntime_cannot_use_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_onnxruntime_cannot_use_is_left_alone_and_an_error_where_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """As where the driver is there, and a library of CUDA is not."""
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
-    networks = networks_of(stand_in_settings(tmp_path, device="auto"))
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        networks.get("u2netp")
+        networks = networks_of(stand_in_settings(tmp_path, device="auto"))
+    networks.get("u2netp")
+    assert networks.providers == ["CPUExecutionProvider"]
     assert networks.engines == {"u2netp": "mnn"}
+    assert "the networks run on the CPU" in caplog.text
+    named = pytest.raises(RuntimeError, match="BGREM_DEVICE is cuda")
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), named:
+        networks_of(stand_in_settings(tmp_path, device="cuda"))
 
 
 @pytest.mark.parametrize(

@@ -18,3 +18,17 @@ def room_bytes(more_bytes: int, device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+@contextmanager
+def left_bytes(free_bytes: int, device: torch.device) -> Iterator[None]:
+    """Takes the GPU's memory from all processes, until so much is left."""
+    torch.cuda.empty_cache()
+    torch.cuda.synchronize(device)  # makes the context first, which takes memory itself
+    taken_bytes = torch.cuda.mem_get_info(device)[0] - free_bytes
+    ballast = torch.empty(taken_bytes, dtype=torch.uint8, device=device)
+    try:
+        yield
+    finally:
+        del ballast
+        torch.cuda.empty_cache()

@@ -18,7 +18,6 @@ from enlight.bgrem.onnxruntime_network import OnnxruntimeNetwork, choose_provide
 from enlight.bgrem.requests import ModelName, WorkerConfig
 from enlight.bgrem.weights import MODELS, SETTING, Model
 from enlight.bgrem.winograd_network import WinogradNetwork
-from enlight.servicekit.task_pool import WorkerBroken
 from enlight.servicekit.weight_files import WeightFolder
 
 logger = logging.getLogger(__name__)
@@ -46,12 +45,11 @@ class Networks:
         threads: On a CPU, of a picture that is alone.
 
     Raises:
-        RuntimeError: the settings name a GPU that onnxruntime does not have.
+        RuntimeError: the settings name a GPU that onnxruntime cannot use.
     """
 
     def __init__(self, config: WorkerConfig, *, threads: int) -> None:
         self._weights = WeightFolder(config.weights_folder, setting=SETTING, sha256=config.weights_sha256)
-        self._device = config.device
         self._providers = choose_providers(config.device)
         self._cpu_engine = config.cpu_engine
         self._threads = threads
@@ -67,7 +65,7 @@ class Networks:
 
     @property
     def providers(self) -> list[str]:
-        """What onnxruntime tries, the best first."""
+        """What onnxruntime runs networks with, the best first."""
         return [provider if isinstance(provider, str) else provider[0] for provider in self._providers]
 
     def get(self, name: ModelName, *, threads: int | None = None) -> Network:
@@ -114,9 +112,5 @@ class Networks:
         return network
 
     def _in_onnxruntime(self, model: Model, threads: int) -> OnnxruntimeNetwork:
-        network = OnnxruntimeNetwork(
-            model, self._weights.find(model.weights), providers=self._providers, threads=threads
-        )
-        if self._device.startswith("cuda") and not network.on_gpu:
-            raise WorkerBroken(f"BGREM_DEVICE is {self._device}, and onnxruntime could not use the GPU")
-        return network
+        path = self._weights.find(model.weights)
+        return OnnxruntimeNetwork(model, path, providers=self._providers, threads=threads)

@@ -6,6 +6,7 @@ reached from here: only the classes named below are built, and each is given its
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,12 +23,14 @@ from rembg.sessions.u2net_cloth_seg import Unet2ClothSession
 from rembg.sessions.u2net_human_seg import U2netHumanSegSession
 from rembg.sessions.u2netp import U2netpSession
 
+from enlight.bgrem.cuda import CUDA, cuda_provider, named_gpu_errors, try_out
 from enlight.bgrem.requests import ModelName
 from enlight.bgrem.weights import SETTING, Model
 from enlight.servicekit.errors import CorruptModel, OutOfGpuMemory
 from enlight.servicekit.task_pool import WorkerBroken
 
-CUDA = "CUDAExecutionProvider"
+logger = logging.getLogger(__name__)
+
 CPU = "CPUExecutionProvider"
 SESSIONS: dict[ModelName, type[BaseSession]] = {
     "u2net": U2netSession,
@@ -39,7 +42,6 @@ SESSIONS: dict[ModelName, type[BaseSession]] = {
 _UPSAMPLING = b'"\x12pytorch_half_pixel'
 _PLAIN_UPSAMPLING = b'"\nhalf_pixel' + b"j\x06plain."
 """A field of an ONNX file, and what goes in its place: as long, because a field that nobody reads follows."""
-_OUT_OF_MEMORY = ("out of memory", "Failed to allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class OnnxruntimeNetwork:
@@ -53,6 +55,8 @@ class OnnxruntimeNetwork:
 
     Raises:
         CorruptModel: the file is no network, or another one.
+        OutOfGpuMemory: the GPU's memory is short.
+        WorkerBroken: the GPU failed.
     """
 
     engine = "onnxruntime"
@@ -63,10 +67,10 @@ class OnnxruntimeNetwork:
         # Threads that spin between two operations take the cores from the pictures that are decoded meanwhile.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            with plainly_upsampling(path) as network_path:
-                self._session = _local_session(SESSIONS[model.name], network_path)(
-                    model.name, options, providers=list(providers)
-                ).inner_session
+            with plainly_upsampling(path) as network_path, named_gpu_errors():
+                self._session = _local_session(SESSIONS[model.name], network_path)(options, providers).inner_session
+        except (OutOfGpuMemory, WorkerBroken):
+            raise
         except Exception as error:
             raise _not_a_network(model, "onnxruntime cannot load them") from error
         _check_shapes(model, self._session)
@@ -92,13 +96,14 @@ class OnnxruntimeNetwork:
             WorkerBroken: the GPU failed.
         """
         try:
+            return self._run(values)
+        except OutOfGpuMemory:
+            # The want of memory may be an earlier call's: CUDA tells a thread of it once more, at its next kernel.
+            return self._run(values)
+
+    def _run(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with named_gpu_errors():
             (output,) = self._session.run([self.output_name], {self._input: values})
-        except Exception as error:
-            if not self.on_gpu:
-                raise
-            if any(text in str(error) for text in _OUT_OF_MEMORY):
-                raise OutOfGpuMemory("The GPU's memory is short; come again when it is less busy.") from error
-            raise WorkerBroken(f"the GPU failed: {error}") from error
         result: npt.NDArray[np.float32] = output[0]
         return result
 
@@ -107,7 +112,7 @@ def choose_providers(device: str) -> list[Any]:
     """What onnxruntime is to try on this device of the settings, the best first.
 
     Raises:
-        RuntimeError: it names a GPU that onnxruntime does not have.
+        RuntimeError: it names a GPU that onnxruntime cannot use.
     """
     available = onnxruntime.get_available_providers()
     if device == "cpu" or (device == "auto" and CUDA not in available):
@@ -115,7 +120,17 @@ def choose_providers(device: str) -> list[Any]:
     if CUDA not in available:
         raise RuntimeError(f"BGREM_DEVICE is {device}, and this onnxruntime has no CUDA; install onnxruntime-gpu")
     _, _, number = device.partition(":")
-    return [(CUDA, {"device_id": int(number or 0)}), CPU]
+    provider = cuda_provider(int(number or 0))
+    try:
+        try_out(provider)
+    except OutOfGpuMemory:
+        logger.warning("the GPU's memory is short; the networks run there as soon as it is not")
+    except RuntimeError as error:
+        if device != "auto":
+            raise RuntimeError(f"BGREM_DEVICE is {device}, and onnxruntime cannot use the GPU: {error}") from error
+        logger.warning("the networks run on the CPU; onnxruntime has CUDA, but cannot use a GPU: %s", error)
+        return [CPU]
+    return [provider, CPU]
 
 
 @contextmanager
@@ -135,15 +150,13 @@ def plainly_upsampling(path: Path) -> Iterator[Path]:
 
 def _local_session(base: type[BaseSession], path: Path) -> type[BaseSession]:
     class LocalSession(base):  # type: ignore[misc]
-        """rembg's session, on a file that is there."""
+        """rembg's session, on a file that is there and the device that was named."""
 
-        @classmethod
-        def download_models(cls, *args: object, **kwargs: object) -> str:
-            """The file; rembg's own would look for it, and ask the network."""
-            return str(path)
-
-        def _warn_on_provider_fallback(self, requested: object) -> None:
-            """Nothing: `OnnxruntimeNetwork.on_gpu` says it. rembg's own fails on a provider that has options."""
+        def __init__(self, options: onnxruntime.SessionOptions, providers: Sequence[Any]) -> None:
+            # rembg's own asks the network for the file, and lets onnxruntime go on without a GPU whose memory is short.
+            self.inner_session = onnxruntime.InferenceSession(
+                str(path), options, providers=list(providers), enable_fallback=0
+            )
 
     return LocalSession
 

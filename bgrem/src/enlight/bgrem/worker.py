@@ -11,6 +11,7 @@ from enlight.bgrem.cutouts import Cutouts
 from enlight.bgrem.networks import Networks
 from enlight.bgrem.requests import CutoutRequest, WorkerConfig
 from enlight.servicekit.child import ChildChannel
+from enlight.servicekit.freed_memory import keep_freed_memory
 from enlight.servicekit.strips import Strips, core_count
 from enlight.servicekit.task_pool import RunningTask, serve_tasks
 
@@ -21,6 +22,7 @@ def main(channel: ChildChannel, config: WorkerConfig) -> None:
     Raises:
         WorkerBroken: the GPU failed; the process has to end, and its parent starts another.
     """
+    keep_freed_memory()
     worker = Worker(config)
     serve_tasks(channel, worker.handle, threads=config.parallel_requests, state=worker.state)
 

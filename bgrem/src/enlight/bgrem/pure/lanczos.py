@@ -15,15 +15,24 @@ from PIL import Image
 from enlight.servicekit.strips import Strips
 
 Pixels = npt.NDArray[np.uint8]
+LEAST_STRIP_PIXELS = 3_000_000
+"""Of the larger picture. Shorter strips are not worth their threads: memory is asked for and given back in each, for
+which threads wait for one another."""
 
 
-def lanczos(pixels: Pixels, width_px: int, height_px: int, strips: Strips) -> Pixels:
+def lanczos(
+    pixels: Pixels, width_px: int, height_px: int, strips: Strips, *, least_strip_pixels: int = LEAST_STRIP_PIXELS
+) -> Pixels:
     """(H, W) or (H, W, 3) pixels brought to another size."""
     height, width = pixels.shape[:2]
     if width_px <= width and height_px <= height and width * height_px >= height * width_px:
         # Rows first, as the width shrinks at least as much as the height. Most of the work is in the first pass,
         # which sees every pixel: its rows are shared out.
-        narrow = strips.map(lambda first, end: _resized(pixels[first:end], width_px, end - first), height)
+        narrow = strips.map(
+            lambda first, end: _resized(pixels[first:end], width_px, end - first),
+            height,
+            least_lines=max(1, least_strip_pixels // width),
+        )
         return _resized(np.concatenate(narrow), width_px, height_px)
     if width_px >= width and height_px >= height:
         # Rows first. Most of the work is in the second pass, which makes every pixel: its columns are shared out.
@@ -34,7 +43,7 @@ def lanczos(pixels: Pixels, width_px: int, height_px: int, strips: Strips) -> Pi
             part = np.ascontiguousarray(wide[:, first:end])
             out[:, first:end] = _resized(part, end - first, height_px)
 
-        strips.map(columns, width_px)
+        strips.map(columns, width_px, least_lines=max(1, least_strip_pixels // height_px))
         return out
     return _resized(pixels, width_px, height_px)
 
