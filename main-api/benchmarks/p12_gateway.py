@@ -1,8 +1,10 @@
 """What the gateway costs: 13 MB bodies through it and through a plain Flask gateway, and reads of a training's state.
 
 Both gateways run under the same gunicorn with the same threads, before the same service, which answers each request
-with its own body. The requests are interleaved: every round asks each way once. The database is SecantusDB and the
-cache the bundled Valkey, unless ``--mongo-url`` and ``--cache-url`` name others. ``--quick``: 5 rounds, 3 seconds.
+with its own body. The requests are interleaved: every round asks each way once. A program that only stores and
+forwards, without a look at what passes, shows how much of it is the way through the sockets. The database is
+SecantusDB and the cache the bundled Valkey, unless ``--mongo-url`` and ``--cache-url`` name others. ``--quick``:
+5 rounds, 3 seconds.
 
     .venv/bin/python main-api/benchmarks/p12_gateway.py --json result.json
 """
@@ -25,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import requests
@@ -48,7 +51,25 @@ TRAININGS = 100
 SETTLE_S = 0.3
 """Between two requests, so that none pays for the one before."""
 CACHE_SECRET = "only for this benchmark, on the loopback"
-WAYS = ("plain gateway", "ours, computed", "ours, kept")
+WAYS = ("plain gateway", "ours, computed", "ours, kept", "store and forward")
+
+
+class Gateway(Protocol):
+    """Something that is asked."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class FreePortService:
+    """One of the small programs beside this one."""
+
+    url: str
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -75,10 +96,11 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="enlight-p12-")))
         mongo_url = arguments.mongo_url or stack.enter_context(mongo_server(folder / "mongo")).url
         cache_url = arguments.cache_url or stack.enter_context(valkey_server(folder / "valkey")).url
-        echo_url = stack.enter_context(_echo())
+        echo_url = stack.enter_context(_small_service("echo_service.py")).url
+        forwarder = stack.enter_context(_small_service("store_and_forward.py", echo_url.rpartition(":")[2]))
         plain = stack.enter_context(_plain_gateway(folder, echo_url))
         ours = stack.enter_context(_our_gateway(folder, echo_url, mongo_url, cache_url))
-        costs = _pictures(plain, ours, rounds)
+        costs = _pictures(plain, ours, forwarder, rounds)
         reads = {rate: _reads(ours, mongo_url, rate, seconds) for rate in arguments.rates}
     _tell(costs, reads)
     if arguments.json:
@@ -87,7 +109,7 @@ def main() -> None:
         arguments.json.write_text(json.dumps(result, indent=1))
 
 
-def _pictures(plain: LocalService, ours: LocalService, rounds: int) -> dict[str, list[Cost]]:
+def _pictures(plain: Gateway, ours: Gateway, forwarder: Gateway, rounds: int) -> dict[str, list[Cost]]:
     picture = base64.b64encode(os.urandom(BODY_BYTES * 3 // 4)).decode()
 
     def body(mark: str) -> bytes:
@@ -99,6 +121,7 @@ def _pictures(plain: LocalService, ours: LocalService, rounds: int) -> dict[str,
         "plain gateway": lambda: client.ask(plain, kept, None),
         "ours, computed": lambda: client.ask(ours, body(uuid.uuid4().hex), "miss"),
         "ours, kept": lambda: client.ask(ours, kept, "hit"),
+        "store and forward": lambda: client.ask(forwarder, kept, None),
     }
     client.ask(ours, kept, "miss")
     client.ask(plain, kept, None)
@@ -115,7 +138,7 @@ class _Client:
     def __init__(self) -> None:
         self._memory = memoryview(bytearray(BODY_BYTES + 64 * 1024))
 
-    def ask(self, gateway: LocalService, body: bytes, cache: str | None) -> Cost:
+    def ask(self, gateway: Gateway, body: bytes, cache: str | None) -> Cost:
         """One request over a connection of its own: what came after the last answer (keeping it) is over by then."""
         host, port = gateway.url.removeprefix("http://").split(":")
         head = (
@@ -146,7 +169,7 @@ class _Client:
         return head, self._memory[len(head) : whole]
 
 
-def _cpu_s(gateway: LocalService) -> float:
+def _cpu_s(gateway: Gateway) -> float:
     arbiter = psutil.Process(gateway.pid)
     times = [process.cpu_times() for process in (arbiter, *arbiter.children(recursive=True))]
     return sum(each.user + each.system for each in times)
@@ -181,7 +204,7 @@ def _tell(costs: dict[str, list[Cost]], reads: dict[int, Latencies]) -> None:
     for way in WAYS:
         faster, less = walls_s[WAYS[0]] / walls_s[way], cpus_s[WAYS[0]] / cpus_s[way]
         print(
-            f"  {way:16} {1000 * walls_s[way]:7.1f} ms ({faster:4.1f} times as fast as the plain gateway), "
+            f"  {way:17} {1000 * walls_s[way]:7.1f} ms ({faster:4.1f} times as fast as the plain gateway), "
             f"CPU of the gateway {1000 * cpus_s[way]:6.1f} ms ({less:4.1f} times less)"
         )
     print(f"\nreads of {TRAININGS} trainings' states at a constant arrival rate, latency from when each was due")
@@ -193,25 +216,19 @@ def _tell(costs: dict[str, list[Cost]], reads: dict[int, Latencies]) -> None:
 
 
 @contextmanager
-def _echo() -> Iterator[str]:
-    with _free_port_service([sys.executable, str(HERE / "echo_service.py")]) as url:
-        yield url
-
-
-@contextmanager
-def _free_port_service(command: list[str]) -> Iterator[str]:
+def _small_service(program: str, *arguments: str) -> Iterator[FreePortService]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    process = subprocess.Popen([*command, str(port)], env=child_environment({}))
-    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, str(HERE / program), str(port), *arguments]
+    process = subprocess.Popen(command, env=child_environment({}))
     try:
         for _ in range(200):
             try:
-                requests.get(f"{url}/ready", timeout=1)
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
-            except requests.ConnectionError:
+            except OSError:
                 time.sleep(0.05)
-        yield url
+        yield FreePortService(f"http://127.0.0.1:{port}", process.pid)
     finally:
         process.terminate()
         process.wait()

@@ -78,6 +78,15 @@ def test_pictures_go_through(around: Surroundings, running: tuple[LocalService, 
         assert len(answer.json()["output_image"]) == len(json.dumps(body))
 
 
+def test_a_request_is_one_line_in_the_log(around: Surroundings, running: tuple[LocalService, str]) -> None:
+    """The application's; none of gunicorn's, which knows no request's id."""
+    service, _ = running
+    requests.get(f"{service.url}/", headers={"X-Request-ID": "once-only", "User-Agent": "only-here"}, timeout=10)
+    lines = [json.loads(line) for line in (around.folder / "gateway.log").read_text().splitlines()]
+    assert [line["rule"] for line in lines if line.get("request_id") == "once-only"] == ["/"]
+    assert not [line for line in lines if line["logger"] == "gunicorn.access" or "only-here" in line["message"]]
+
+
 def test_bodies_of_any_size_pass_unchanged_over_one_connection(
     around: Surroundings, running: tuple[LocalService, str]
 ) -> None:

@@ -67,6 +67,28 @@ def test_whoever_comes_while_a_question_is_under_way_shares_the_next() -> None:
     assert database.asked == [["a"], ["a", "b", "c", "d"]]
 
 
+def test_after_a_shared_question_others_may_gather_before_the_next() -> None:
+    database = Database()
+    reads = SharedReads(database.find_many, pause_s=1)
+    with ThreadPoolExecutor(8) as pool:
+        # Given two who share a question
+        first = pool.submit(reads.find, "a")
+        assert database.begun.acquire(timeout=WAIT_S)
+        shared = [pool.submit(reads.find, name) for name in ("a", "b")]
+        until(lambda: gathered(reads) == {"a", "b"})
+        database.may_answer.release(2)
+        assert [first.result(WAIT_S), *(future.result(WAIT_S) for future in shared)] == [1, 1, 2]
+        # When two come after it, one after the other
+        later = [pool.submit(reads.find, "a")]
+        until(lambda: gathered(reads) == {"a"})
+        later.append(pool.submit(reads.find, "c"))
+        # Then they share the next
+        until(lambda: gathered(reads) == {"a", "c"})
+        database.may_answer.release()
+        assert [future.result(WAIT_S) for future in later] == [1, 3]
+    assert database.asked == [["a"], ["a", "b"], ["a", "c"]]
+
+
 def test_one_who_comes_alone_is_answered_at_once() -> None:
     database = Database()
     reads = SharedReads(database.find_many)

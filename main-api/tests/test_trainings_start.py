@@ -316,8 +316,10 @@ def test_a_waiting_training_is_cancelled_at_once_and_its_photos_go(gate: Gateway
 def test_a_running_training_s_worker_is_asked_to_stop(gate: Gateway) -> None:
     job_id = gate.start()
     job = gate.claim(job_id)
+    shown = gate.get(f"/v1/trainings/{job_id}").json
     answer = gate.post(f"/v1/trainings/{job_id}/cancel", {})
     assert (answer.status_code, answer.json and answer.json["state"]) == (202, "running")
+    assert (shown and shown["cancel_requested"], answer.json and answer.json["cancel_requested"]) == (False, True)
     assert gate.store.renew(job_id, job.attempt, None) is True
     assert gate.keys(job_id) != []
 
@@ -334,7 +336,8 @@ def test_only_an_ended_training_is_deleted_with_all_that_it_has(gate: Gateway) -
     assert len(gate.keys(job_id)) == 3
     job = gate.claim(job_id)
     gate.store.cancelled(job_id, job.attempt)
-    assert gate.delete(f"/v1/trainings/{job_id}").status_code == 204
+    answer = gate.delete(f"/v1/trainings/{job_id}")
+    assert (answer.status_code, answer.data, answer.headers.get("Content-Type")) == (204, b"", None)
     assert_error(gate.get(f"/v1/trainings/{job_id}"), 404, "not_found")
     assert gate.keys(job_id) == []
     assert gate.database["webhook_deliveries"].count_documents({"job_id": job_id}) == 0

@@ -1,13 +1,16 @@
-"""gunicorn as every service runs it; a service's ``gunicorn.conf.py`` is made of these three names.
+"""gunicorn as every service runs it; a service's ``gunicorn.conf.py`` is made of three of these names.
 
 One process, because it owns the worker child; more threads than requests admitted, so that it always answers.
 """
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from typing import Any
+
+from gunicorn.glogging import Logger
 
 from enlight.servicekit.logs import gunicorn_logging
 from enlight.servicekit.service_settings import HttpSettings
@@ -29,15 +32,24 @@ def server_config(service: str, settings: HttpSettings, *, graceful_timeout_s: f
         "graceful_timeout": round(graceful_timeout_s),
         "keepalive": 65,
         # Requests are logged by the application, once, as JSON; the server's own lines get the same form.
-        "accesslog": None,
+        "logger_class": ServerLog,
         "logconfig_dict": gunicorn_logging(service, settings.log_level),
         # gunicorn 25 and later open a control socket in the home folder unless told not to.
         "control_socket_disable": True,
     }
 
 
+class ServerLog(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's own lines."""
+
+    def access(self, *arguments: object) -> None:
+        """None for a request: with a ``logconfig_dict`` gunicorn would make one up whatever ``accesslog`` says."""
+
+
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 -- gunicorn's worker classes have no types
     """Watches for the worker's stop: the service must be told at once, not when the last request has ended."""
+    gc.collect()
+    gc.freeze()  # modules and routes live as long as the process: a look through all of them stops every request
     service = worker.wsgi.extensions[EXTENSION]
 
     def stop_with_the_worker() -> None:

@@ -132,14 +132,12 @@ def configured_logging() -> LogSettings | None:
 def gunicorn_logging(service: str, level: str = "info") -> dict[str, object]:
     """A value for gunicorn's ``logconfig_dict``: its master's and workers' lines become JSON lines too."""
     propagate = {"level": level.upper(), "handlers": [], "propagate": True}
-    # With a logconfig_dict gunicorn writes access lines whatever `accesslog` says; the application logs its own.
-    silent = {"level": "CRITICAL", "handlers": [], "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "handlers": {"json": {"()": "enlight.servicekit.logs.JsonHandler", "service": service}},
         "root": {"level": level.upper(), "handlers": ["json"]},
-        "loggers": {"gunicorn.error": propagate, "gunicorn.access": silent},
+        "loggers": {"gunicorn.error": propagate, "gunicorn.access": propagate},
     }
 
 

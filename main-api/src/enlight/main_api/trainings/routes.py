@@ -86,10 +86,12 @@ def training_routes(trainings: TrainingService) -> APIBlueprint:
         return trainings.view(trainings.cancel(current_caller().tenant, path.training_id)), 202
 
     @routes.delete("/v1/trainings/<training_id>", summary="Forget a training", responses={"204": None, **_REFUSED})
-    def delete_training(path: TrainingPath) -> tuple[str, int]:
+    def delete_training(path: TrainingPath) -> Response:
         """Removes an ended training's record, and a webhook that was not delivered yet. The model stays."""
         trainings.delete(current_caller().tenant, path.training_id)
-        return "", 204
+        response = Response(status=204)
+        del response.headers["Content-Type"]  # Flask's own, of a body that is not there
+        return response
 
     @routes.get("/v1/webhook-secret", summary="Show the webhooks' secret", responses={"200": WebhookSecretView})
     def show_webhook_secret() -> dict[str, Any]:

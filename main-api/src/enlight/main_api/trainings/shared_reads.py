@@ -2,16 +2,21 @@
 
 Many clients look at their trainings again and again. Each look is answered by a question that began after it came, so
 nobody sees an older state than by a question of his own; but whoever comes while a question is under way shares the
-next one. A busy gateway asks a few larger questions instead of a thousand small ones.
+next one. After a question that was shared there is a moment's pause, so that the next one is shared by more: a busy
+gateway asks a few larger questions instead of a thousand small ones.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from enlight.servicekit.errors import ServiceError, error_from_wire, error_to_wire
+
+PAUSE_S = 0.004
+"""About four questions take as long."""
 
 Record = TypeVar("Record")
 
@@ -21,13 +26,16 @@ class SharedReads(Generic[Record]):
 
     Args:
         find_many: The records with these ids, as far as there are any. One call at a time.
+        pause_s: After a question that was shared.
     """
 
-    def __init__(self, find_many: Callable[[Sequence[str]], Mapping[str, Record]]) -> None:
+    def __init__(self, find_many: Callable[[Sequence[str]], Mapping[str, Record]], *, pause_s: float = PAUSE_S) -> None:
         self._find_many = find_many
+        self._pause_s = pause_s
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._gathering: _Round[Record] | None = None
+        self._pauses_until_s = 0.0
 
     def find(self, record_id: str) -> Record | None:
         """The record; None when there is none.
@@ -41,9 +49,13 @@ class SharedReads(Generic[Record]):
             if joined is None:
                 joined = self._gathering = _Round()
             joined.ids.add(record_id)
+            joined.readers += 1
         if leads:
             with self._asking:  # the question before this one is answered
+                time.sleep(max(0.0, self._pauses_until_s - time.monotonic()))
                 self._ask(joined)
+                if joined.readers > 1:
+                    self._pauses_until_s = time.monotonic() + self._pause_s
         joined.settled.wait()
         if joined.error is not None:
             raise error_from_wire(error_to_wire(joined.error))  # one of its own: a trace belongs to one thread
@@ -76,6 +88,7 @@ class _Round(Generic[Record]):
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
+        self.readers = 0
         self.records: Mapping[str, Record] = {}
         self.error: BaseException | None = None
         self.settled = threading.Event()

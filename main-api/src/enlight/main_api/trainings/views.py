@@ -36,6 +36,7 @@ class TrainingJobView(TrainingView):
     gpu_seconds: float = Field(
         description="Seconds that workers had it, in all attempts; of one that runs up to its last sign of life."
     )
+    cancel_requested: bool = Field(description="Whether its end was asked for; one that runs ends within a step.")
 
 
 class TrainingPage(Answer):
@@ -61,6 +62,7 @@ def training_view(job: Job, position: int | None) -> dict[str, Any]:
         "finished_at": _iso(job.finished_at),
         "attempt": job.attempt,
         "gpu_seconds": round(job.gpu_seconds, 3),
+        "cancel_requested": job.cancel_requested,
         "position": position,
         "progress": job.progress,
         "error": reason,

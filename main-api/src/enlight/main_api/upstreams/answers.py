@@ -16,7 +16,7 @@ Promise = Literal["json", "picture"]
 """What a route's good answer is."""
 
 PIECE_BYTES = 256 * 1024
-"""Read at a time. The pieces are copied into the answer's memory: these lie in the processor's cache by then."""
+"""Of an answer without a length, read at a time."""
 PARSED_BYTES = 1 << 20
 """JSON up to this size is parsed to see that it is JSON; of a longer one only the type and the ends are looked at."""
 
@@ -63,7 +63,9 @@ def read_answer(
     return UpstreamAnswer(response.status, content_type, _headers(service, response.headers), body)
 
 
-def _read(response: BaseHTTPResponse, service: str, limit_bytes: int, take_bytes: Callable[[int], None]) -> bytearray:
+def _read(
+    response: BaseHTTPResponse, service: str, limit_bytes: int, take_bytes: Callable[[int], None]
+) -> bytes | bytearray:
     length = response.headers.get("Content-Length")
     if length is None:
         return _read_chunked(response, service, limit_bytes, take_bytes)
@@ -71,12 +73,8 @@ def _read(response: BaseHTTPResponse, service: str, limit_bytes: int, take_bytes
     if not 0 <= length_bytes <= limit_bytes:
         raise _wrong(service, "an answer of an impossible length")
     take_bytes(length_bytes)
-    body = bytearray(length_bytes)
-    filled = 0
-    with memoryview(body) as view:
-        while read_bytes := response.readinto(view[filled : filled + PIECE_BYTES]):
-            filled += read_bytes
-    return body  # urllib3 raises when fewer bytes come than the length says
+    # All at once: http.client receives into the very memory that it returns; pieces would be copied together.
+    return response.read(decode_content=False)
 
 
 def _read_chunked(

@@ -28,7 +28,7 @@ MODEL_VERSION = "X-Model-Version"
 HASHING_THREADS = 2
 """As many cores as a gateway that passes bodies on can use besides; a full pool only makes a body wait its turn."""
 SENT_BYTES = 1024 * 1024
-"""Of an answer, sent at a time."""
+"""Of an answer that has to be copied to be sent, at a time."""
 _SENT_ON = ("Content-Type", "Accept", "traceparent", "tracestate")
 """The request's headers that a service behind gets. No other: no key, no cookie, nothing about the connection."""
 
@@ -176,7 +176,11 @@ def _is_of(version: ServedVersion, answer: UpstreamAnswer) -> bool:
 
 
 def _pieces(body: bytes | bytearray) -> Iterator[bytes]:
-    """The body as the server takes it, in `bytes`: a copy that lies in the processor's cache when it is sent."""
+    """The body as the server takes it, in `bytes`: itself, or copies that lie in the processor's cache when they are
+    sent."""
+    if isinstance(body, bytes):
+        yield body
+        return
     with memoryview(body) as view:
         for start in range(0, len(body), SENT_BYTES):
             yield bytes(view[start : start + SENT_BYTES])

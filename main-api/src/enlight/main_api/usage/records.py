@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from bson import ObjectId
 from flask import Flask, Response, g, request
 from pymongo.errors import BulkWriteError
 
@@ -108,7 +108,7 @@ class UsageRecorder:
     def record(self, record: UsageRecord) -> None:
         """Takes a record; never waits, never fails."""
         # The id is made here, so that a batch may be written twice after a lost confirmation.
-        document = {"_id": uuid.uuid4().hex, **vars(record)}
+        document = {"_id": ObjectId(), **vars(record)}
         with self._lock:
             if len(self._waiting) < self._max_waiting:
                 self._waiting.append(document)
