@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
 from flask.testing import FlaskClient
 from gateways import Surroundings, gateway, opened, surroundings
-from nginx_front import NGINX, nginx_before
-from stand_in_service import Seen, StandIn, error_http, json_http, stand_in_service
+from nginx_front import needs_nginx, nginx_before
+from stand_in_service import StandIn, error_http, json_http, stand_in_service
 
 MODELS = [f"Model-{number}" for number in range(21)]
 """An odd number: by turns, every second time each would be at the other backend."""
 READ_TIMEOUT_S = 1
-needs_nginx = pytest.mark.skipif(not Path(NGINX).exists(), reason="Debian's nginx is not installed")
 NGINX_AND_NONE = [pytest.param(True, id="nginx", marks=needs_nginx), pytest.param(False, id="addresses")]
 
 
@@ -59,13 +56,6 @@ def backends() -> Iterator[list[Backend]]:
         yield started
 
 
-@pytest.fixture
-def nginx(backends: list[Backend], tmp_path: Path) -> Iterator[str]:
-    urls = [backend.service.url for backend in backends]
-    with nginx_before(urls, tmp_path, read_timeout_s=READ_TIMEOUT_S) as url:
-        yield url
-
-
 @pytest.fixture(params=NGINX_AND_NONE)
 def client(
     request: pytest.FixtureRequest, around: Surroundings, backends: list[Backend], tmp_path: Path
@@ -74,7 +64,7 @@ def client(
     urls = [backend.service.url for backend in backends]
     with ExitStack() as stack:
         if request.param:
-            urls = [stack.enter_context(nginx_before(urls, tmp_path, read_timeout_s=READ_TIMEOUT_S))]
+            urls = [stack.enter_context(nginx_before(urls, tmp_path, read_timeout_s=READ_TIMEOUT_S)).url]
         settings = around.settings(keys="off", dreambooth_urls=urls)
         app = stack.enter_context(gateway(settings))
         stores = stack.enter_context(opened(settings))
@@ -130,60 +120,6 @@ def test_a_backend_that_was_killed_is_left_for_the_next_and_only_its_models_move
     homes(client)
     backends[0].kill()
     assert set(homes(client).values()) == {backends[1].service.url}
-
-
-def hang_up(seen: Seen) -> bytes:
-    return b""
-
-
-def be_full(seen: Seen) -> bytes:
-    return error_http(503, "queue_full")
-
-
-def be_silent(seen: Seen) -> bytes:
-    time.sleep(3 * READ_TIMEOUT_S)
-    return b""
-
-
-FAULTS = [hang_up, be_full, be_silent]
-
-
-@needs_nginx
-@pytest.mark.parametrize("fault", FAULTS)
-def test_nginx_asks_the_next_backend_for_pictures(
-    nginx: str, backends: list[Backend], fault: Callable[[Seen], bytes]
-) -> None:
-    model = {"X-Model-Id": "01model"}
-    at_home = requests.post(f"{nginx}/inference", json={}, headers=model, timeout=30).json()["by"]
-    (first,) = (backend for backend in backends if backend.service.url == at_home)
-    (other,) = (backend for backend in backends if backend.service.url != at_home)
-    first.service.answer = fault
-    for path in ("/inference", "/v1/generations"):
-        answer = requests.post(f"{nginx}{path}", json={}, headers=model, timeout=30)
-        assert (answer.status_code, answer.json()["by"]) == (200, other.service.url)
-
-
-@needs_nginx
-@pytest.mark.parametrize("path", ["/train", "/v1/trainings"])
-@pytest.mark.parametrize("fault", FAULTS)
-def test_nginx_never_sends_a_training_twice(
-    nginx: str, backends: list[Backend], path: str, fault: Callable[[Seen], bytes]
-) -> None:
-    for backend in backends:
-        backend.service.answer = fault
-    answer = requests.post(f"{nginx}{path}", json={"INSTANCE_PROMPT": "a sks chair"}, timeout=30)
-    assert answer.status_code in (502, 503, 504)
-    assert [len(backend.service.seen) for backend in backends] in ([0, 1], [1, 0])
-
-
-@needs_nginx
-def test_nginx_sends_a_training_to_the_next_backend_only_if_none_has_seen_it(
-    nginx: str, backends: list[Backend]
-) -> None:
-    backends[0].kill()
-    for _ in range(4):
-        assert requests.post(f"{nginx}/train", json={}, timeout=30).json()["by"] == backends[1].service.url
-    assert len(backends[1].service.seen) == 4
 
 
 def test_requests_for_a_base_model_take_turns(client: FlaskClient, backends: list[Backend]) -> None:
