@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# A file of backup.sh back into the database: `restore.sh FILE --replace`. Stop main-api and the workers first.
+# shellcheck source=/dev/null disable=SC2154
+. "$(dirname "$0")/common.sh"
+
+if [ $# != 2 ] || [ ! -s "$1" ] || [ "$2" != --replace ]; then
+  echo "usage: restore.sh FILE --replace (what is in $database now is replaced)" >&2
+  exit 2
+fi
+on "$router" "$log_in" users empty
+compose exec -T "$router" mongorestore --config=/run/secrets/tools --username=admin --authenticationDatabase=admin \
+  --nsInclude="$database.*" --stopOnError --gzip --archive <"$1"
