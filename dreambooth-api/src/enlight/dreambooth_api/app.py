@@ -8,9 +8,8 @@ from importlib.metadata import version
 from flask_openapi import OpenAPI
 
 from enlight.dreambooth_api.bases import BaseCatalogue
+from enlight.dreambooth_api.engine_process import supervise_engine
 from enlight.dreambooth_api.generations import Generations
-from enlight.dreambooth_api.process_environment import PROCESS_ENVIRONMENT
-from enlight.dreambooth_api.requests import EngineConfig
 from enlight.dreambooth_api.routes import base_model_routes, inference_routes, training_routes
 from enlight.dreambooth_api.settings import Settings
 from enlight.dreambooth_api.told_headers import TOLD_HEADERS
@@ -26,7 +25,6 @@ from enlight.servicekit.process import Supervisor
 from enlight.servicekit.settings import load_settings
 from enlight.servicekit.worker_service import STOP_GRACE_S, StopOnce, watch_status
 
-ENGINE = "enlight.dreambooth_api.engine:main"
 _ENGINE_METRICS = {
     "pending": "Generations that run or wait.",
     "restarts": "Times that the engine was started again.",
@@ -54,15 +52,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
 
     catalogue = BaseCatalogue(settings.models_folder, revisions=settings.base_revisions, aliases=settings.base_aliases)
     catalogue.resolve(settings.default_base_model, field="DREAMBOOTH_API_DEFAULT_BASE_MODEL")
-    engine = Supervisor(
-        ENGINE,
-        _engine_config(settings, catalogue),
-        name="engine",
-        max_pending=settings.max_inference_requests,
-        start_timeout_s=settings.engine_start_timeout_s,
-        hang_timeout_s=settings.engine_hang_timeout_s,
-        env=PROCESS_ENVIRONMENT,
-    )
+    engine = supervise_engine(settings, catalogue)
     queue = TrainingQueue(
         settings,
         catalogue,
@@ -130,18 +120,3 @@ class Service:
             state="defunct" if self.stop.begun else self._engine.state.value,
             details={"engine": self._engine.status, "trainings": self._queue.counts()},
         )
-
-
-def _engine_config(settings: Settings, catalogue: BaseCatalogue) -> EngineConfig:
-    return EngineConfig(
-        device=settings.device,
-        bases=catalogue.bases(),
-        store=settings.store_config(),
-        max_batch_images=settings.max_batch_images,
-        batch_window_s=settings.batch_window_s,
-        gpu_cache_bytes=settings.gpu_cache_bytes,
-        host_cache_bytes=settings.host_cache_bytes,
-        max_bases=settings.max_resident_bases,
-        encoder_threads=settings.encoder_threads,
-        cpu_threads=settings.cpu_threads,
-    )
