@@ -1,5 +1,5 @@
 # Thin: every target is a script that can be read and run by itself.
-.PHONY: help setup weights demo fidelity up down test test-long lint format docs bench clean
+.PHONY: help setup weights demo fidelity up down test test-long test-containers wheels lint format docs bench clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -28,7 +28,13 @@ test: weights lint ## every test
 test-long: weights ## the fault campaigns with their full counts (about three quarters of an hour)
 	@dev-scripts/test.sh --long
 
-lint: setup      ## ruff, mypy --strict, shellcheck
+wheels: weights  ## what the services' images need, beside their Dockerfiles
+	@dev-scripts/wheels.sh
+
+test-containers: weights ## build the images and test them, and dreambooth-manage, on a Docker engine (half an hour the first time)
+	@dev-scripts/test-containers.sh
+
+lint: setup      ## ruff, mypy --strict, shellcheck, hadolint
 	@dev-scripts/lint.sh
 
 format: setup    ## let ruff format and fix

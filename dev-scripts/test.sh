@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # One torch thread per process: two test processes with two threads each only fight over two cores.
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-selection=(-m "not long and not gpu")
+selection=(-m "not long and not gpu and not containers")
 if [ "${1:-}" = --long ]; then
   shift
   selection=(-m long --timeout 7200)

@@ -1,4 +1,4 @@
-"""`python server.py` and `bash start_service.sh`: the gateway with the settings of main.env, unless told otherwise."""
+"""`python server.py`: the gateway with the settings of main.env, unless told otherwise."""
 
 from __future__ import annotations
 
@@ -32,14 +32,11 @@ def test_main_env_names_the_contracts_ports() -> None:
     assert json.loads(given["MAIN_API_REALESRGAN_URLS"]) == ["http://127.0.0.1:11111"]
 
 
-@pytest.mark.parametrize(
-    "command", [[sys.executable, "server.py"], ["bash", "start_service.sh"]], ids=["python", "bash"]
-)
-def test_it_serves_with_the_files_settings(command: tuple[str, str], around: Surroundings, tmp_path: Path) -> None:
+def test_it_serves_with_the_files_settings(around: Surroundings, tmp_path: Path) -> None:
     # Given the folder with a main.env of somebody's own, started from elsewhere
     folder = tmp_path / "main-api"
     folder.mkdir()
-    for name in ("server.py", "start_service.sh", "gunicorn.conf.py"):
+    for name in ("server.py", "gunicorn.conf.py"):
         shutil.copy(FOLDER / name, folder / name)
     settings, port = around.settings(), free_port()
     given = {
@@ -60,12 +57,9 @@ def test_it_serves_with_the_files_settings(command: tuple[str, str], around: Sur
 
     program = LocalProcess(
         "the gateway",
-        [command[0], str(folder / command[1])],
+        [sys.executable, str(folder / "server.py")],
         # What the environment says wins.
-        environment={
-            **settings_environment("MAIN_API_", {"DEFAULT_BASE_MODEL": "enlight/pocket", "LOG_LEVEL": "info"}),
-            "ENLIGHT_PYTHON": sys.executable,
-        },
+        environment=settings_environment("MAIN_API_", {"DEFAULT_BASE_MODEL": "enlight/pocket", "LOG_LEVEL": "info"}),
         log=tmp_path / "log",
         is_ready=ready,
         ready_timeout_s=60,

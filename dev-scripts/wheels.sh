@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# What each service's image needs from outside its own folder, since `docker build .` sees no other: the shared
+# distributions as wheels and the tested versions of everything (wheels/), and the weights that are here (weights/).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+constraints=$(mktemp)
+trap 'rm -f "$constraints"' EXIT
+.venv/bin/python -m pip freeze --disable-pip-version-check --exclude-editable >"$constraints"
+
+# prepare SERVICE DISTRIBUTION...: made anew each time, so that nothing old stays in the image
+prepare() {
+  local service=$1
+  shift
+  rm -rf "$service/wheels" "$service/weights"
+  mkdir -p "$service/wheels" "$service/weights"
+  cp "$constraints" "$service/wheels/constraints.txt"
+  chmod 644 "$service/wheels/constraints.txt"
+  .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$service/wheels" "${@/#/./}"
+}
+prepare main-api servicekit jobkit dreambooth-api
+prepare dreambooth-api servicekit torchkit jobkit
+prepare bgrem servicekit
+prepare upsampler servicekit torchkit
+prepare realesrgan servicekit torchkit
+cp -R models/pocket dreambooth-api/weights/
+cp -R models/pocket main-api/weights/ # the gateway reads its presets
+cp models/bgrem/*.onnx bgrem/weights/
+cp models/realesrgan/*.safetensors realesrgan/weights/
+echo "wheels and weights are in the services' folders; build an image with: cd <service> && docker build . -t <service>"
