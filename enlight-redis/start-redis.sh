@@ -4,7 +4,7 @@
 #   REDIS_FOLDER     its files, and its password, made on the first start (data/redis-cache, data/redis-queue)
 #   REDIS_PORT       6379; the queue 6390
 #   REDIS_BIND       127.0.0.1; other addresses as a space-separated list
-#   REDIS_MAXMEMORY  512mb; the queue has no limit
+#   REDIS_MAXMEMORY  4gb; the queue has no limit
 #   REDIS_SERVER     path of the server, where it is not in the PATH
 #
 # main-api takes it as MAIN_API_CACHE_URLS='["redis://:PASSWORD@127.0.0.1:6379/0"]', MAIN_API_QUEUE_URL likewise.
@@ -37,8 +37,8 @@ umask 077
   echo "dir \"$folder\""
   echo "requirepass $password"
   if [ "$role" = queue ]; then
-    # Dispatched jobs survive a restart, and none is evicted.
-    printf '%s\n' 'appendonly yes' 'appendfsync everysec' 'maxmemory 0' 'maxmemory-policy noeviction'
+    # No dispatched job is evicted.
+    printf '%s\n' 'maxmemory 0' 'maxmemory-policy noeviction'
   fi
   if [ -n "${REDIS_MAXMEMORY:-}" ]; then echo "maxmemory $REDIS_MAXMEMORY"; fi
 } >"$folder/server.conf"

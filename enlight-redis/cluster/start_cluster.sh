@@ -99,7 +99,7 @@ start_node() {
       printf '%s\n' 'bind 127.0.0.1' "port $port" "cluster-port ${bus_ports[number]}" "dir \"$node\"" \
         "requirepass $password" "masterauth $password" 'cluster-enabled yes' 'cluster-config-file nodes.conf' \
         'cluster-node-timeout 2000' 'cluster-require-full-coverage no' 'cluster-replica-validity-factor 0' \
-        'shutdown-timeout 0' "maxmemory ${REDIS_MAXMEMORY:-128mb}"
+        'shutdown-timeout 0' 'appendonly no' "maxmemory ${REDIS_MAXMEMORY:-128mb}"
     } >"$node/server.conf"
   )
   setsid "${server[@]}" "$node/server.conf" >>"$node/log" 2>&1 </dev/null &
