@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Everything of the database into one file: `backup.sh FILE`. Writes wait while it runs, in a cluster.
-# shellcheck source=/dev/null disable=SC2154
+# shellcheck disable=SC2154 # they are set in common.sh
+set -euo pipefail
+# shellcheck source=/dev/null
 . "$(dirname "$0")/common.sh"
 
 if [ $# != 1 ] || [ -e "$1" ]; then

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Replica sets, users, shards and the collections' keys, as far as they are not there; start.sh runs it.
-# shellcheck source=/dev/null disable=SC2154
+# shellcheck disable=SC2154 # they are set in common.sh
+set -euo pipefail
+# shellcheck source=/dev/null
 . "$(dirname "$0")/common.sh"
 
 # replica_set NAME CONFIGSVR NODE...: made on its first node.

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # A file of backup.sh back into the database: `restore.sh FILE --replace`. Stop main-api and the workers first.
-# shellcheck source=/dev/null disable=SC2154
+# shellcheck disable=SC2154 # they are set in common.sh
+set -euo pipefail
+# shellcheck source=/dev/null
 . "$(dirname "$0")/common.sh"
 
 if [ $# != 2 ] || [ ! -s "$1" ] || [ "$2" != --replace ]; then

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Starts MongoDB and sets it up, as far as it is not: `start.sh`. Settings are in common.sh.
-# shellcheck source=/dev/null disable=SC2154
+# shellcheck disable=SC2154 # they are set in common.sh
+set -euo pipefail
+# shellcheck source=/dev/null
 . "$(dirname "$0")/common.sh"
 
 umask 077

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The containers, and how the database sees its shards or its replicas.
-# shellcheck source=/dev/null disable=SC2154
+# shellcheck disable=SC2154 # they are set in common.sh
+set -euo pipefail
+# shellcheck source=/dev/null
 . "$(dirname "$0")/common.sh"
 
 compose ps --all

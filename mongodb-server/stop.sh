@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Stops MongoDB; its data stays. `stop.sh --volumes` removes that, too, for good.
-# shellcheck source=/dev/null disable=SC2154
+# shellcheck disable=SC2154 # they are set in common.sh
+set -euo pipefail
+# shellcheck source=/dev/null
 . "$(dirname "$0")/common.sh"
 
 case ${1:-} in
