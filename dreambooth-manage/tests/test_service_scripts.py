@@ -170,14 +170,14 @@ def test_a_killed_container_costs_no_picture_and_comes_back(site: Site) -> None:
     ]
     for client in clients:
         client.start()
-    assert wait_until(lambda: len(statuses) >= 2)
+    assert wait_until(lambda: len(statuses) >= 2, timeout_s=120)
     # When one is killed with all that it runs
     os.kill(site.inspect("0")["State"]["Pid"], signal.SIGKILL)
     for client in clients:
         client.join(ANSWER_TIMEOUT_S)
     # Then every request has had its answer, and the engine has started the container again
     assert statuses == [200] * 16
-    assert wait_until(lambda: site.inspect("0")["State"].get("Health", {}).get("Status") == "healthy", timeout_s=120)
+    assert wait_until(lambda: site.inspect("0")["State"].get("Health", {}).get("Status") == "healthy", timeout_s=240)
     assert site.inspect("0")["RestartCount"] == 1
     assert infer(site.container_url(0), POCKET).status_code == 200
 
