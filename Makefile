@@ -1,5 +1,5 @@
 # Thin: every target is a script that can be read and run by itself.
-.PHONY: help setup weights demo fidelity up down test test-long test-containers wheels lint format docs bench clean
+.PHONY: help setup weights demo fidelity up down test test-long test-hosts test-containers wheels lint format docs bench clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -27,6 +27,9 @@ test: weights lint ## every test
 
 test-long: weights ## the fault campaigns with their full counts (about three quarters of an hour)
 	@dev-scripts/test.sh --long
+
+test-hosts: weights ## trainings on three hosts made of network namespaces, one of which dies (needs root; a few minutes)
+	@dev-scripts/test.sh --long e2e/test_hosts.py -n 0 -s
 
 wheels: weights  ## what the services' images need, beside their Dockerfiles
 	@dev-scripts/wheels.sh

