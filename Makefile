@@ -25,7 +25,7 @@ down:            ## stop what `make up` started
 test: weights lint ## every test
 	@dev-scripts/test.sh
 
-test-long: weights ## the fault campaigns with their full counts (about three quarters of an hour)
+test-long: weights ## the fault campaigns with their full counts (about an hour)
 	@dev-scripts/test.sh --long
 
 test-hosts: weights ## trainings on three hosts made of network namespaces, one of which dies (needs root; a few minutes)

@@ -140,5 +140,5 @@ def test_a_host_that_is_cut_off_and_dies_costs_no_training(site: Site) -> None:
         with TemporaryDirectory() as copy:
             site.models.download(site.models.manifest(job.model_id, str(job.committed_version)), Path(copy))
     spread = Counter(site.host_of(job) for job in jobs.values())
-    assert spread["second"] > spread["first"] >= 0
+    assert spread["second"] > spread["first"]
     print(f"{dict(spread)}, {time.monotonic() - began_s:.0f} s in all")
