@@ -21,6 +21,7 @@ from PIL import Image
 from enlight.main_api.webhooks.webhooks import sign
 from enlight.servicekit.local_process import free_port
 from enlight.servicekit.local_service import LocalService
+from enlight.servicekit.process import WorkerState
 
 PAGE = (ROOT / "docs/api.md").read_text()
 SERVICES = ("dreambooth-api", "bgrem", "upsampler", "realesrgan")
@@ -75,6 +76,7 @@ def entries() -> list[Entry]:
 
 
 ENTRIES = entries()
+STATES = {state.value for state in WorkerState}
 EXAMPLES = [entry for entry in ENTRIES if entry.blocks("bash") or entry.blocks("python")]
 
 
@@ -119,6 +121,8 @@ def service_url(suite: LocalSuite, name: str) -> str:
 def shape_problems(written: object, real: object, place: str = "answer") -> list[str]:
     """What of the JSON on the page is otherwise in a real answer: fields that are not there, values of another kind."""
     if isinstance(written, dict) and isinstance(real, dict):
+        if written and STATES.issuperset(written):  # how many are in which state: that is of the moment
+            return [f"{place}.{key} is no state" for key in real if key not in STATES]
         missing = [f"{place}.{key} is not there" for key in written if key not in real]
         shared = [key for key in written if key in real]
         return missing + [
