@@ -76,6 +76,37 @@ def test_an_empty_variable_counts_as_unset() -> None:
     assert load_settings(Settings, {"SERVICEKIT_TEST_PORT": "", "SERVICEKIT_TEST_NOTE": ""}) == Settings()
 
 
+def test_a_value_can_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("canary \n")
+    settings = load_settings(
+        SecretSettings, {"SERVICEKIT_TEST_PASSWORD_FILE": str(file), "SERVICEKIT_TEST_NOTE_FILE": ""}
+    )
+    assert (settings.password.get_secret_value(), settings.note) == ("canary ", None)
+
+
+def test_a_file_that_is_away_or_beside_a_value_is_refused_by_name_and_nothing_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(b"\xffcanary")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(
+            SecretSettings,
+            {
+                "SERVICEKIT_TEST_PASSWORD_FILE": str(file),
+                "SERVICEKIT_TEST_NOTE_FILE": str(tmp_path / "away"),
+                "SERVICEKIT_TEST_PORT": "9",
+                "SERVICEKIT_TEST_PORT_FILE": str(file),
+                "SERVICEKIT_TEST_PROT_FILE": str(file),
+            },
+        )
+    assert str(caught.value).splitlines() == [
+        "SERVICEKIT_TEST_NOTE_FILE: the file cannot be read (FileNotFoundError)",
+        "SERVICEKIT_TEST_PASSWORD_FILE: the file cannot be read (UnicodeDecodeError)",
+        "SERVICEKIT_TEST_PORT_FILE: SERVICEKIT_TEST_PORT is set, too",
+        "SERVICEKIT_TEST_PROT_FILE: no such setting; the nearest is SERVICEKIT_TEST_PORT",
+    ]
+
+
 @pytest.mark.parametrize("name", ["SERVICEKIT_TEST_PROT", "SERVICEKIT_TEST_port", "servicekit_test_port"])
 def test_a_misspelt_variable_is_refused_with_the_nearest_name(name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name}: no such setting; the nearest is SERVICEKIT_TEST_PORT$"):

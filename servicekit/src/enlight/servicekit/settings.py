@@ -11,6 +11,7 @@ import os
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import annotated_types
@@ -25,6 +26,8 @@ from pydantic_settings import (
 from pydantic_settings import (
     SettingsError as UnparsableSetting,
 )
+
+_FILE_SUFFIX = "_FILE"
 
 
 class SettingsError(Exception):
@@ -66,18 +69,30 @@ SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 def load_settings(cls: type[SettingsT], environ: Mapping[str, str] | None = None) -> SettingsT:
     """The settings that the environment gives; an empty variable counts as unset.
 
+    ``<NAME>_FILE`` names a file that holds the value instead: an environment is seen by more eyes than a secret may be.
     Raises SettingsError for invalid values and for each variable with the prefix that is not a setting.
     """
     if environ is None:
         environ = os.environ  # noqa: TID251 — the one place
-    prefix = _prefix(cls)
-    names = {name for name in environ if name.upper().startswith(prefix)}
     known = {variable_name(cls, field) for field in cls.model_fields}
-    problems = [_unknown(name, known) for name in sorted(names) if name not in known]
+    given, problems = {}, []
+    for name in sorted(name for name in environ if name.upper().startswith(_prefix(cls))):
+        setting = name.removesuffix(_FILE_SUFFIX)
+        if name in known:
+            given[name] = environ[name]
+        elif setting not in known:
+            problems.append(_unknown(name, known))
+        elif environ[name] and environ.get(setting):
+            problems.append(f"{name}: {setting} is set, too")
+        elif environ[name]:
+            try:
+                given[setting] = Path(environ[name]).read_text().rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(f"{name}: the file cannot be read ({type(error).__name__})")
     if problems:
         raise SettingsError("\n".join(problems))
     try:
-        return cls(**_GivenEnvironment(cls, {name: environ[name] for name in names})())
+        return cls(**_GivenEnvironment(cls, given)())
     except ValidationError as error:
         raise SettingsError("\n".join(_problems(cls, error))) from None  # the cause holds values
     except UnparsableSetting as error:
