@@ -89,6 +89,9 @@ ask_all() {
   exec 3<&-
 }
 
+# cluster-node-timeout: a primary is given up after so long a silence, and its replica then waits half a second to a whole
+# one before it asks for votes: three seconds for both, also where nodes are busy. Less, and a short pause of a node costs a
+# fail-over for nothing.
 start_node() {
   local number=$1 port=${ports[$1]} node=$folder/$1
   mkdir -p "$node"
@@ -98,7 +101,7 @@ start_node() {
       echo "include \"$redis_home/single_redis/config/redis.conf\""
       printf '%s\n' 'bind 127.0.0.1' "port $port" "cluster-port ${bus_ports[number]}" "dir \"$node\"" \
         "requirepass $password" "masterauth $password" 'cluster-enabled yes' 'cluster-config-file nodes.conf' \
-        'cluster-node-timeout 2000' 'cluster-require-full-coverage no' 'cluster-replica-validity-factor 0' \
+        'cluster-node-timeout 1000' 'cluster-require-full-coverage no' 'cluster-replica-validity-factor 0' \
         'shutdown-timeout 0' 'appendonly no' "maxmemory ${REDIS_MAXMEMORY:-128mb}"
     } >"$node/server.conf"
   )
