@@ -85,7 +85,12 @@ def test_the_environment_of_each_pod_is_one_that_its_service_starts_with(folder:
     config_maps = _manifests(folder, "ConfigMap")
     deployments = _manifests(folder, "Deployment")
     assert deployments.keys() == SETTINGS.keys()
-    asked_of_secret = {"queue-address", "queue-password"}
+    asked_of_secret = {
+        target["key"]
+        for authentication in _manifests(folder, "TriggerAuthentication").values()
+        for target in authentication["spec"]["secretTargetRef"]
+        if target["name"] == "enlight-connections"
+    }
     for name, deployment in deployments.items():
         (container,) = _pod(deployment)["containers"]
         environ: dict[str, str] = {}
@@ -118,19 +123,70 @@ def test_every_pod_is_confined_watched_and_may_be_disrupted_one_at_a_time(folder
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
         assert budgets[name]["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        assert budgets[name]["spec"]["maxUnavailable"] == 1
         pod = _pod(deployment)
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert {"requests", "limits"} <= container["resources"].keys()
         if name in services:
             assert services[name]["spec"]["selector"].items() <= labels.items()
+            assert container["startupProbe"]["httpGet"]["path"] == "/ready"
             assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
             assert container["livenessProbe"]["httpGet"]["path"] == "/live"
             annotations = deployment["spec"]["template"]["metadata"]["annotations"]
-            assert annotations["prometheus.io/port"] == str(container["ports"][0]["containerPort"])
+            assert annotations == {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(container["ports"][0]["containerPort"]),
+                "prometheus.io/path": "/metrics",
+            }
+
+
+def _selects(selector: Manifest, labels: dict[str, str]) -> bool:
+    chosen = selector.get("matchExpressions", [])
+    assert all(expression["operator"] == "In" for expression in chosen)
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(expression["key"]) in expression["values"] for expression in chosen
+    )
+
+
+def _allowed(folder: str, labels: dict[str, str], direction: str) -> list[Manifest] | None:
+    """The rules for a pod with these labels; None: there is no policy for it, so that everything may."""
+    policies = [
+        policy["spec"]
+        for policy in _manifests(folder, "NetworkPolicy").values()
+        if direction in policy["spec"]["policyTypes"] and _selects(policy["spec"]["podSelector"], labels)
+    ]
+    return [rule for policy in policies for rule in policy.get(direction.lower(), [])] if policies else None
+
+
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_a_pod_is_reached_by_those_only_who_need_it(folder: str) -> None:
+    anybody = None
+    gateway = [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "main-api"}}}]
+    prometheus = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    callers = {
+        "main-api": [anybody, prometheus],
+        "dreambooth-api": [gateway, prometheus],
+        "dreambooth-worker": [prometheus],
+        "bgrem": [gateway, prometheus],
+        "realesrgan": [gateway, prometheus],
+        "upsampler": [gateway, prometheus],
+    }
+    for name, deployment in _manifests(folder, "Deployment").items():
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        rules = _allowed(folder, labels, "Ingress")
+        assert rules is not None
+        assert [rule.get("from") for rule in rules] == callers[name]
+        assert all(rule["ports"] == [{"port": "http"}] for rule in rules)
+        goes_nowhere = _allowed(folder, labels, "Egress") == []
+        assert goes_nowhere == (name in {"bgrem", "realesrgan", "upsampler"})
+    # Pods of the namespace that are not ours are closed as well
+    assert _allowed(folder, {"app": "another"}, "Ingress") == []
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)
@@ -141,6 +197,9 @@ def test_workers_are_added_while_jobs_wait_in_the_queue_that_is_used(folder: str
     assert trigger["metadata"]["listName"] == f"rq:queue:{TRAIN_QUEUE}"
     assert trigger["authenticationRef"]["name"] in _manifests(folder, "TriggerAuthentication")
     assert "replicas" not in _manifests(folder, "Deployment")["dreambooth-worker"]["spec"]
+    # One that trains is not to be taken away because nothing waits
+    behaviour = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behaviour["scaleDown"]["selectPolicy"] == "Disabled"
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)
