@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -14,19 +17,21 @@ import requests
 from clients import POCKET, ROOT
 from container_engine import docker, needs_image
 from gateways import surroundings
+from PIL import Image
 from waiting import wait_until
 
 from enlight.servicekit.local_process import free_port
 from enlight.servicekit.settings import child_environment
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
-READY_TIMEOUT_S = 300  # bgrem compiles its matting first, which takes minutes on a busy machine
+READY_TIMEOUT_S = 120
 PHOTO = ROOT / "demo/photos/robot-1.png"
 BGREM = "enlightdev/bgrem"
 DREAMBOOTH = "enlightdev/enlightaidreamboothapi"
 REALESRGAN = "enlightdev/realesrganapi"
 UPSAMPLER = "enlightdev/upsampler"
 MAIN_API = "enlightdev/main-api"
+BASE = "enlightdev/enlightaidreambooth:cu113"
 
 
 def marked(image: str) -> object:
@@ -47,6 +52,10 @@ def running(image: str, container_port: int, **settings: str) -> Iterator[tuple[
         yield name, f"http://127.0.0.1:{port}"
     finally:
         subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True, timeout=60, check=False)
+
+
+def as_base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
 
 
 def healthy(name: str) -> bool:
@@ -86,8 +95,22 @@ def test_bgrem_cuts_out(_: str) -> None:
 def test_realesrgan_enlarges(_: str) -> None:
     with running(REALESRGAN, 11111) as (name, url):
         assert wait_until(lambda: healthy(name), READY_TIMEOUT_S), docker("logs", name)
-        answer = requests.get(f"{url}/", timeout=10)
-        assert answer.status_code == 200, answer.text
+        body = {"input_string": as_base64(PHOTO), "model_name": "realesr-animevideov3", "out_resolution": 1024}
+        answer = requests.post(f"{url}/upsampler", json=body, timeout=300).json()
+        assert answer["status"] == "true", answer
+        with Image.open(BytesIO(base64.b64decode(answer["image"]))) as picture:
+            assert max(picture.size) == 1024
+        assert_drains(name)
+
+
+@pytest.mark.parametrize("_", [marked(UPSAMPLER)])
+def test_upsampler_serves_and_says_that_its_weights_are_missing(_: str) -> None:
+    with running(UPSAMPLER, 4455) as (name, url):
+        assert wait_until(lambda: healthy(name), READY_TIMEOUT_S), docker("logs", name)
+        assert requests.get(f"{url}/", timeout=10).json()["hostname"]
+        answer = requests.post(f"{url}/upsampler", json={"image": as_base64(PHOTO), "prompt": "a robot"}, timeout=60)
+        assert (answer.status_code, answer.json()["status"]) == (503, "false"), answer.text
+        assert "fetch_model" in answer.json()["message"]
         assert_drains(name)
 
 
@@ -100,6 +123,33 @@ def test_dreambooth_api_makes_a_picture(_: str) -> None:
         answer = requests.post(f"{url}/v1/generations", json=body, timeout=120)
         assert (answer.status_code, len(answer.json()["images"])) == (200, 1), answer.text
         assert_drains(name)
+
+
+@pytest.mark.parametrize("_", [marked(BASE)])
+@pytest.mark.parametrize("code", ["installed", "mounted"])
+def test_the_base_image_trains_with_the_code_that_is_mounted_or_else_with_its_own(code: str, _: str) -> None:
+    name = f"enlight-test-{secrets.token_hex(4)}"
+    mounted = code == "mounted"
+    mount = ("--volume", f"{ROOT}:/code:ro") if mounted else ()
+    subject = ("--model-id", "robot", "--instance-prompt", "a sks robot")
+    length = ("--base-model", POCKET, "--max-training-steps", "2")
+    try:
+        # As the user's command does; a shell waits in it
+        docker("run", "-it", "-d", "--name", name, *mount, BASE)
+        found = docker("exec", name, "python", "-c", "import enlight.dreambooth_api.trainer as t; print(t.__file__)")
+        assert found.startswith("/code/dreambooth-api/src/" if mounted else "/opt/enlight/lib/"), found
+        docker("exec", name, "mkdir", "-p", "/root/INPUT", "/root/OUTPUT", "/root/Generation")
+        docker("cp", str(PHOTO), f"{name}:/root/INPUT/")
+        if not mounted:
+            docker("cp", str(ROOT / "dreambooth-script"), f"{name}:/root/")
+        scripts = "/code/dreambooth-script" if mounted else "/root/dreambooth-script"
+        said = docker("exec", "--workdir", "/root", name, "python", f"{scripts}/train.py", *subject, *length)
+        assert "robot is trained: 2 steps" in said, said
+        started_s = time.monotonic()
+        docker("stop", "-t", "60", name)
+        assert time.monotonic() - started_s < 60, "it does not end when it is asked to"
+    finally:
+        subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("_", [marked(MAIN_API)])
