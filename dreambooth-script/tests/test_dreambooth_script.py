@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,18 +47,20 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _start(place: Path, script: str, *options: str) -> subprocess.Popen[str]:
+def _start(place: Path, script: str, *options: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DREAMBOOTH_API_")}
     settings = {
         "DREAMBOOTH_API_DEFAULT_BASE_MODEL": "enlight/pocket",
         "DREAMBOOTH_API_DEVICE": "cpu",
         "DREAMBOOTH_API_CHECKPOINT_EVERY_STEPS": "5",
+        "TERM": "xterm",
+        "COLUMNS": "140",
     }
     return subprocess.Popen(
         [sys.executable, ROOT / "dreambooth-script" / script, *options],
         cwd=place,
         env=environment | settings,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -105,6 +109,7 @@ def test_a_training_that_is_killed_and_stopped_goes_on_and_its_model_makes_pictu
     assert status == 0, errors
     assert f"It went on after step {saved}." in output
     assert f"robot is trained: {STEPS} steps" in output
+    assert {"training", "publishing"} <= set(output.splitlines())  # its progress, where there is no terminal for a bar
     assert (place / "OUTPUT" / "modelids" / "robot" / "current").is_file()
     assert not list((place / "OUTPUT" / "jobs").glob("*/checkpoints"))
 
@@ -121,6 +126,21 @@ def test_a_training_that_is_killed_and_stopped_goes_on_and_its_model_makes_pictu
     assert one != two
     with Image.open(place / "Generation" / names[0]) as picture:
         assert picture.size == (64, 64)
+
+
+def test_a_terminal_has_a_bar_of_the_pictures(place: Path) -> None:
+    ours, theirs = pty.openpty()
+    infer = ("infer.py", "--model-id", "enlight/pocket", "--prompt", "a red robot", "--num-images", "2")
+    process = _start(place, *infer, "--num-inference-steps", "20", stdout=theirs)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # how a terminal says that nobody writes any more
+        while piece := os.read(ours, 65536):
+            shown += piece
+    os.close(ours)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, errors
+    assert re.search(rb"step \d+ of 20, \d of 2 done", shown), shown
 
 
 def test_one_training_at_a_time_uses_a_folder(place: Path) -> None:
