@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,6 +15,9 @@ from types import TracebackType
 from typing import Self
 
 READY_POLL_S = 0.1
+PORTS = range(10_000, 32_768)
+"""Below those that Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`), so that a port that was found
+free is not one of theirs by the time it is listened on."""
 
 
 class LocalProcess:
@@ -120,10 +124,12 @@ class LocalProcess:
 
 def free_port() -> int:
     """A TCP port on loopback that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as listener:
+            port = secrets.choice(PORTS)
+            with contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                return port
 
 
 def accepts_connections(port: int) -> bool:
