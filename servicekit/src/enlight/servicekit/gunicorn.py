@@ -1,6 +1,7 @@
 """gunicorn as every service runs it; a service's ``gunicorn.conf.py`` is made of three of these names.
 
-One process, because it owns the worker child; more threads than requests admitted, so that it always answers.
+One process, because it owns the worker child; more threads than requests admitted, so that it always answers. They are
+threads that stay with a busy connection (`gunicorn_worker.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
+from enlight.servicekit.gunicorn_worker import MAX_STAYING, StayingWorker
 from enlight.servicekit.logs import gunicorn_logging
 from enlight.servicekit.service_settings import HttpSettings
 
@@ -25,8 +27,8 @@ def server_config(service: str, settings: HttpSettings, *, graceful_timeout_s: f
     return {
         "bind": f"{settings.host}:{settings.port}",
         "workers": 1,
-        "worker_class": "gthread",
-        "threads": settings.http_threads,
+        "worker_class": StayingWorker,
+        "threads": settings.http_threads + MAX_STAYING,
         # The heartbeat of the worker, which its main loop keeps up whatever the threads do; not a limit of a request.
         "timeout": 60,
         "graceful_timeout": round(graceful_timeout_s),
