@@ -54,6 +54,7 @@ def test_usage_is_added_up_by_day_and_route(gate: Gateway) -> None:
         request_record(NOON),
         request_record(NOON + timedelta(hours=3), gpu_seconds=0.25, status=429),
         request_record(NOON, route="/remove", gpu_seconds=0),
+        request_record(NOON, route="/remove", gpu_seconds=0),
         request_record(NOON - timedelta(days=1)),
         request_record(NOON, route=""),
         request_record(NOON, tenant="other", gpu_seconds=1000),
@@ -68,10 +69,15 @@ def test_usage_is_added_up_by_day_and_route(gate: Gateway) -> None:
     assert answer["usage"] == [
         row("2026-03-01", "", 1, 1.5),
         row("2026-03-01", "/inference", 2, 1.75),
-        row("2026-03-01", "/remove", 1, 0),
+        row("2026-03-01", "/remove", 2, 0),
         row("2026-02-28", "/inference", 1, 1.5),
     ]
-    assert answer["total"] == {"requests": 5, "gpu_seconds": 4.75, "received_bytes": 500, "sent_bytes": 35}
+    assert answer["total"] == {"requests": 6, "gpu_seconds": 4.75, "received_bytes": 600, "sent_bytes": 42}
+
+
+def test_a_document_from_before_it_could_be_of_several_requests_is_one(gate: Gateway) -> None:
+    gate.database["usage"].insert_one({**vars(request_record(NOON)), "_id": "old"})
+    assert shown(gate)["total"]["requests"] == 1
 
 
 def test_a_tenant_without_usage_sees_none(gate: Gateway) -> None:

@@ -1,7 +1,8 @@
-"""One record per request, collection ``usage``, written beside the requests.
+"""A record of each request, collection ``usage``, written beside the requests.
 
 A record never delays or fails a request. What cannot be written waits, up to a bound; beyond it records are dropped,
-and counted.
+and counted. Requests of the same kind that came together are one document, with a line for each: a busy gateway would
+else be busiest with writing down what it did.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from bson import ObjectId
 from flask import Flask, Response, g, request
@@ -25,10 +28,18 @@ from enlight.servicekit.errors import DatabaseUnavailable
 _log = logging.getLogger(__name__)
 
 COLLECTION = "usage"
-WRITE_EVERY_S = 0.5
-BATCH = 50
-"""Written at once: small, so that whoever asks the database meanwhile does not wait for long."""
+WRITE_EVERY_S = 0.25
+RECORDS_AT_ONCE = 500
+"""Put together into documents at once."""
+DOCUMENTS_AT_ONCE = 20
+"""Written at once: few, so that whoever asks the database meanwhile does not wait for long."""
+HURRY_FROM = 1000
+"""From so many records that wait on there are no pauses between the writes."""
 _DUPLICATE_KEY = 11000
+
+_OF_EACH = ("request_id", "at", "seconds", "received_bytes", "sent_bytes")
+"""In what requests of one kind differ; the numbers among them are added up for the document."""
+_ADDED_UP = ("seconds", "received_bytes", "sent_bytes")
 
 
 @dataclass(frozen=True)
@@ -74,8 +85,11 @@ class UsageRecorder:
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._waiting: deque[dict[str, object]] = deque()
+        self._waiting: deque[UsageRecord] = deque()
+        self._unwritten: deque[dict[str, Any]] = deque()
+        self._count = 0
         self._dropped = 0
+        self._stopping = threading.Event()
         self._writer = Repeating(self.write_waiting, every_s=WRITE_EVERY_S, name="usage")
 
     @property
@@ -86,7 +100,7 @@ class UsageRecorder:
     @property
     def waiting(self) -> int:
         """Records not written yet."""
-        return len(self._waiting)
+        return self._count
 
     def make_indexes(self) -> None:
         """The index by tenant and time; safe to call again. Raises DatabaseUnavailable."""
@@ -98,7 +112,8 @@ class UsageRecorder:
         self._writer.start()
 
     def stop(self) -> None:
-        """Writes what waits, if the database is there, and ends."""
+        """Writes what waits, without pauses, if the database is there, and ends."""
+        self._stopping.set()
         self._writer.stop()
         try:
             self.write_waiting()
@@ -107,32 +122,69 @@ class UsageRecorder:
 
     def record(self, record: UsageRecord) -> None:
         """Takes a record; never waits, never fails."""
-        # The id is made here, so that a batch may be written twice after a lost confirmation.
-        document = {"_id": ObjectId(), **vars(record)}
         with self._lock:
-            if len(self._waiting) < self._max_waiting:
-                self._waiting.append(document)
+            if self._count < self._max_waiting:
+                self._waiting.append(record)
+                self._count += 1
             else:
                 self._dropped += 1
 
     def write_waiting(self) -> None:
-        """Writes all that waits. Raises DatabaseUnavailable; what was not written waits on."""
-        with self._writing:
-            while self._waiting:
-                with self._lock:
-                    batch = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
-                self._write(batch)
-                with self._lock:
-                    for _ in batch:
-                        self._waiting.popleft()
+        """Writes all that waits; after each write others have the database for as long as it took.
 
-    def _write(self, batch: list[dict[str, object]]) -> None:
+        Raises: DatabaseUnavailable; what was not written waits on.
+        """
+        with self._writing:
+            while self._unwritten or self._waiting:
+                if not self._unwritten:
+                    self._put_together()
+                batch = [self._unwritten[index] for index in range(min(DOCUMENTS_AT_ONCE, len(self._unwritten)))]
+                began_s = time.monotonic()
+                self._write(batch)
+                for _ in batch:
+                    self._unwritten.popleft()
+                with self._lock:
+                    self._count -= sum(document["requests"] for document in batch)
+                if self._count < HURRY_FROM:
+                    self._stopping.wait(time.monotonic() - began_s)
+
+    def _put_together(self) -> None:
+        # Once: a document whose confirmation was lost is written again as it was, under the same id.
+        taken = [self._waiting.popleft() for _ in range(min(RECORDS_AT_ONCE, len(self._waiting)))]
+        self._unwritten.extend(_documents(taken))
+
+    def _write(self, batch: list[dict[str, Any]]) -> None:
         with database_errors():
             try:
                 self._usage.insert_many(batch, ordered=False)
             except BulkWriteError as error:
                 if any(problem["code"] != _DUPLICATE_KEY for problem in error.details["writeErrors"]):
                     raise
+
+
+def _documents(records: Iterable[UsageRecord]) -> list[dict[str, Any]]:
+    """The records as the database has them: those of one kind and day that took no GPU are one document."""
+    documents: list[dict[str, Any]] = []
+    of_kind: dict[tuple[object, ...], dict[str, Any]] = {}
+    for record in records:
+        values = vars(record)
+        kind = (record.at.date(), *(value for name, value in values.items() if name not in _OF_EACH))
+        document = None if record.gpu_seconds else of_kind.get(kind)
+        if document is None:
+            document = of_kind[kind] = {"_id": ObjectId(), **values, "requests": 1}
+            documents.append(document)
+        else:
+            _add(document, values)
+    return documents
+
+
+def _add(document: dict[str, Any], values: dict[str, Any]) -> None:
+    if "each" not in document:
+        document["each"] = [{name: document[name] for name in _OF_EACH}]
+    document["each"].append({name: values[name] for name in _OF_EACH})
+    document["requests"] += 1
+    for name in _ADDED_UP:
+        document[name] += values[name]
 
 
 def install(app: Flask, recorder: UsageRecorder) -> None:

@@ -42,13 +42,14 @@ class UsageSums:
             "$lte": datetime.combine(last_day, time.max, UTC),
         }
         day = {"$dateToString": {"format": "%Y-%m-%d", "date": "$at"}}
-        is_request = {"$cond": [{"$eq": ["$route", TRAINING]}, 0, 1]}
+        # One: a record from before a document could be of several requests.
+        requests = {"$cond": [{"$eq": ["$route", TRAINING]}, 0, {"$ifNull": ["$requests", 1]}]}
         pipeline: list[dict[str, object]] = [
             {"$match": {"tenant": tenant, "at": within}},
             {
                 "$group": {
                     "_id": {"day": day, "route": "$route"},
-                    "requests": {"$sum": is_request},
+                    "requests": {"$sum": requests},
                     **{amount: {"$sum": f"${amount}"} for amount in _AMOUNTS},
                 }
             },
