@@ -4,9 +4,11 @@ Both gateways run under the same gunicorn with the same threads, before the same
 with its own body. The requests are interleaved: every round asks each way once. A program that only stores and
 forwards, without a look at what passes, shows how much of it is the way through the sockets. The database is
 SecantusDB and the cache the bundled Valkey, unless ``--mongo-url`` and ``--cache-url`` name others. ``--quick``:
-5 rounds, 3 seconds.
+5 rounds, 3 seconds. ``--gateways 2``: the reads go to two gateways side by side, as behind a load balancer. With more
+cores than are to be measured, the client has its own:
 
     .venv/bin/python main-api/benchmarks/p12_gateway.py --json result.json
+    taskset -c 0,1 .venv/bin/python main-api/benchmarks/p12_gateway.py --gateways 2 --client-cores 4-7
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,6 +89,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--rates", type=int, nargs="*", default=[100, 300, 1000], help="reads per second")
     parser.add_argument("--seconds", type=float, default=10, help="of reads, at each rate")
+    parser.add_argument("--gateways", type=int, default=1, help="that the reads are shared out to")
+    parser.add_argument("--client-cores", type=_cores, default=set(), help="such as 4-7: of the client of the reads")
     parser.add_argument("--mongo-url", default="")
     parser.add_argument("--cache-url", default="")
     parser.add_argument("--json", type=Path)
@@ -101,7 +105,11 @@ def main() -> None:
         plain = stack.enter_context(_plain_gateway(folder, echo_url))
         ours = stack.enter_context(_our_gateway(folder, echo_url, mongo_url, cache_url))
         costs = _pictures(plain, ours, forwarder, rounds)
-        reads = {rate: _reads(ours, mongo_url, rate, seconds) for rate in arguments.rates}
+        others = [_our_gateway(folder, echo_url, mongo_url, cache_url) for _ in range(arguments.gateways - 1)]
+        urls = [ours.url, *(stack.enter_context(other).url for other in others)]
+        if arguments.client_cores:
+            os.sched_setaffinity(0, arguments.client_cores)
+        reads = {rate: _reads(urls, mongo_url, rate, seconds) for rate in arguments.rates}
     _tell(costs, reads)
     if arguments.json:
         bodies = {way: [asdict(cost) for cost in taken] for way, taken in costs.items()}
@@ -175,7 +183,12 @@ def _cpu_s(gateway: Gateway) -> float:
     return sum(each.user + each.system for each in times)
 
 
-def _reads(ours: LocalService, mongo_url: str, rate_per_s: int, seconds: float) -> Latencies:
+def _cores(text: str) -> set[int]:
+    first, _, last = text.partition("-")
+    return set(range(int(first), int(last or first) + 1))
+
+
+def _reads(urls: Sequence[str], mongo_url: str, rate_per_s: int, seconds: float) -> Latencies:
     database = open_database(mongo_url, "p12", timeout_s=5)
     store = JobStore(database, lease_s=3600)
     paths = []
@@ -185,7 +198,7 @@ def _reads(ours: LocalService, mongo_url: str, rate_per_s: int, seconds: float) 
         assert store.claim(new.id, "benchmark"), "it runs, as most that are looked at"
         paths.append(f"/v1/trainings/{new.id}")
     database.client.close()
-    return asyncio.run(read_at(ours.url, paths, "", rate_per_s=rate_per_s, seconds=seconds, connections=THREADS))
+    return asyncio.run(read_at(urls, paths, "", rate_per_s=rate_per_s, seconds=seconds, connections=THREADS))
 
 
 def _training() -> NewJob:

@@ -15,8 +15,8 @@ from typing import Generic, TypeVar
 
 from enlight.servicekit.errors import ServiceError, error_from_wire, error_to_wire
 
-PAUSE_S = 0.004
-"""About four questions take as long."""
+PAUSE_S = 0.008
+"""About eight questions take as long."""
 
 Record = TypeVar("Record")
 
