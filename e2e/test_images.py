@@ -82,12 +82,16 @@ def test_an_image_has_no_root_a_health_check_and_no_build_tools_of_ours(image: s
 
 @pytest.mark.parametrize("_", [marked(BGREM)])
 def test_bgrem_cuts_out(_: str) -> None:
-    with running(BGREM, 4000, BGREM_CPU_THREADS="1") as (name, url):
+    with running(BGREM, 4000, BGREM_CPU_THREADS="1", NUMBA_DEBUG_CACHE="1") as (name, url):
         assert wait_until(lambda: healthy(name), READY_TIMEOUT_S), docker("logs", name)
         answer = requests.post(
             f"{url}/v1/cutout?model=u2netp", data=PHOTO.read_bytes(), headers={"Content-Type": "image/png"}, timeout=60
         )
         assert (answer.status_code, answer.content[:4]) == (200, b"\x89PNG"), answer.text
+        # The matting came with the image: nothing of it was compiled
+        said = docker("logs", name)
+        assert "[cache] data loaded from" in said
+        assert "[cache] data saved to" not in said
         assert_drains(name)
 
 
