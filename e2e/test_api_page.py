@@ -203,7 +203,7 @@ def test_the_webhook_example_believes_real_deliveries_only(reading: Reading) -> 
 
 def test_the_examples_leave_the_pictures_that_they_name(reading: Reading) -> None:
     sizes = {}
-    for name in ("picture.png", "snow.webp", "cut-out.png", "on-white.png", "large.png", "large.webp"):
+    for name in ("picture.png", "snow.webp", "cut-out.png", "on-white.png", "large.png", "large.webp", "kept.png"):
         with Image.open(reading.folder / name) as picture:
             picture.load()
             sizes[name] = (*picture.size, picture.mode)
@@ -214,4 +214,5 @@ def test_the_examples_leave_the_pictures_that_they_name(reading: Reading) -> Non
         "on-white.png": (64, 64, "RGB"),
         "large.png": (1024, 1024, "RGB"),
         "large.webp": (1024, 1024, "RGB"),
+        "kept.png": (64, 64, "RGB"),
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from api_docs.errors import BAD_PICTURE, BEHIND, NO_MODEL, NO_WEIGHTS, UPSCALER_IS_NOT_HERE
-from api_docs.route import Route
+from api_docs.route import Errors, Route
+
+from enlight.servicekit.errors import NotFound
 
 _ERRORS = (*BAD_PICTURE, *NO_WEIGHTS, *BEHIND)
 
@@ -154,5 +156,115 @@ PICTURES: tuple[Route, ...] = (
         """,
         more="realesrgan itself has this as `POST /v1/upscale`.",
         errors=_ERRORS,
+    ),
+)
+
+_PICTURE = (
+    '{"id": "pic-...", "kind": "generation", "model_id": "curl-robot", "source_id": null, '
+    '"parameters": {"prompt": "..."}, "width": 64, "height": 64, "content_type": "image/png", "size_bytes": 9000, '
+    '"sha256": "...", "created_at": "..."}'
+)
+_CUT_OUT = (
+    _PICTURE.replace("generation", "cutout")
+    .replace("null", '"pic-..."')
+    .replace('"prompt": "..."', '"model": "u2netp"')
+)
+_ENLARGED = _CUT_OUT.replace("cutout", "upscale").replace('"model": "u2netp"', '"out_resolution": 1024')
+_NO_PICTURE: Errors = ((NotFound, "no such picture"),)
+
+GALLERY: tuple[Route, ...] = (
+    Route(
+        "POST /v1/pictures",
+        """
+        curl -sSN $API/v1/pictures -H 'Content-Type: application/json' \\
+          -d '{"prompt": "a sks robot in the snow", "model_id": "curl-robot", "num_images": 3}'
+        """,
+        """
+        body = {"prompt": "a sks robot in the snow", "model_id": "python-robot", "num_images": 3}
+        with requests.post(f"{API}/v1/pictures", json=body, stream=True) as events:
+            for line in events.iter_lines(decode_unicode=True):
+                print(line)
+
+        """,
+        more='`picture` has the picture as `GET /v1/pictures/{picture_id}` shows it, `end` is `{"made": 3}`, `error` '
+        "has a `code` and a `message` besides.",
+        errors=(*NO_MODEL, *BEHIND),
+    ),
+    Route(
+        "GET /v1/pictures",
+        """
+        curl -sS "$API/v1/pictures?model_id=curl-robot&limit=20" > answer.json
+        kept=$(answer '["pictures"][0]["id"]' < answer.json)
+        """,
+        """
+        found = requests.get(f"{API}/v1/pictures", params={"model_id": "python-robot", "limit": 20}).json()
+        kept = found["pictures"][0]["id"]
+        """,
+        '{"pictures": [' + _PICTURE + '], "next": null}',
+    ),
+    Route(
+        "GET /v1/pictures/{picture_id}",
+        """
+        curl -sS $API/v1/pictures/$kept
+        """,
+        """
+        requests.get(f"{API}/v1/pictures/{kept}").json()
+        """,
+        _PICTURE,
+        errors=_NO_PICTURE,
+    ),
+    Route(
+        "GET /v1/pictures/{picture_id}/file",
+        """
+        curl -sS $API/v1/pictures/$kept/file -o kept.png
+        """,
+        """
+        pathlib.Path("kept.png").write_bytes(requests.get(f"{API}/v1/pictures/{kept}/file").content)
+        """,
+        errors=_NO_PICTURE,
+    ),
+    Route(
+        "GET /v1/pictures/{picture_id}/thumbnail",
+        """
+        curl -sS $API/v1/pictures/$kept/thumbnail -o small.webp
+        """,
+        """
+        small = requests.get(f"{API}/v1/pictures/{kept}/thumbnail").content
+        """,
+        errors=_NO_PICTURE,
+    ),
+    Route(
+        "POST /v1/pictures/{picture_id}/cutout",
+        """
+        curl -sS $API/v1/pictures/$kept/cutout -H 'Content-Type: application/json' -d '{"model": "u2netp"}'
+        """,
+        """
+        requests.post(f"{API}/v1/pictures/{kept}/cutout", json={"model": "u2netp"}).json()
+        """,
+        _CUT_OUT,
+        errors=(*_NO_PICTURE, *NO_WEIGHTS, *BEHIND),
+    ),
+    Route(
+        "POST /v1/pictures/{picture_id}/upscale",
+        """
+        curl -sS $API/v1/pictures/$kept/upscale -H 'Content-Type: application/json' \\
+          -d '{"out_resolution": 1024, "model_name": "realesr-animevideov3"}'
+        """,
+        """
+        body = {"out_resolution": 1024, "model_name": "realesr-animevideov3"}
+        requests.post(f"{API}/v1/pictures/{kept}/upscale", json=body).json()
+        """,
+        _ENLARGED,
+        errors=(*_NO_PICTURE, *NO_WEIGHTS, *BEHIND),
+    ),
+    Route(
+        "DELETE /v1/pictures/{picture_id}",
+        """
+        curl -sS -X DELETE $API/v1/pictures/$kept
+        """,
+        """
+        requests.delete(f"{API}/v1/pictures/{kept}")
+        """,
+        errors=_NO_PICTURE,
     ),
 )

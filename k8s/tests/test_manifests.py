@@ -41,6 +41,7 @@ CONNECTIONS = {
     "cache-secret": "0" * 64,
     "models-bucket-url": "gs://modelids",
     "jobs-bucket-url": "gs://jobs",
+    "pictures-bucket-url": "gs://pictures",
     "cache-bucket-url": "gs://answers",
 }
 """What the README has the user put into the secret ``enlight-connections``."""

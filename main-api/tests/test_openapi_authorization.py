@@ -5,6 +5,7 @@ A route that is added is walked by itself; one that the walk cannot fill fails i
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import secrets
@@ -20,14 +21,19 @@ from flask.testing import FlaskClient
 from flask_openapi import OpenAPI
 from gateways import Surroundings, client_of, gateway, make_key, opened, surroundings
 from small_models import publish, write_lora
+from stand_in_service import http, json_http
 from training_gateway import training_body
 from werkzeug.test import TestResponse
 
 from enlight.dreambooth_api.training_jobs import new_job_id
+from enlight.main_api.gallery.files import PictureFiles
+from enlight.main_api.gallery.gallery import Gallery, NewPicture
+from enlight.main_api.gallery.records import PictureRecords, new_picture_id
 from enlight.main_api.keys.key_format import new_key
 from enlight.main_api.settings import Settings
 from enlight.main_api.webhooks.webhooks import event_id
 from enlight.servicekit.http_docs import operations_of
+from enlight.servicekit.schemas import EXAMPLE_PICTURE
 
 OPERATIONS = described(committed_document())
 WITH_KEY = [operation for operation in OPERATIONS if operation.needs_key]
@@ -81,16 +87,20 @@ class Walk:
         with opened(self.settings) as stores:
             bucket_id = stores.names.reserve(OWNER, name)
             publish(stores.models, bucket_id, write_lora(self.folder / mark, seed=1), "lora")
+            gallery = Gallery(PictureRecords(stores.database), PictureFiles(stores.pictures), max_pictures=1000)
+            picture = gallery.keep(OWNER, NewPicture("generation", PICTURE, "image/png", {"prompt": prompt}, name))
         training_id = _json(training)["id"]
         things = {
             "training_id": training_id,
             "model_id": name,
             "key_id": _json(key)["id"],
             "delivery_id": event_id(training_id),
+            "picture_id": picture.id,
         }
         return Things(things, (OWNER, f"Trained-{mark}", prompt, url, bucket_id, f"Key-{mark}", _json(key)["key"]))
 
 
+PICTURE = base64.b64decode(EXAMPLE_PICTURE)
 OWNER, STRANGER = f"owner-{secrets.token_hex(4)}", f"stranger-{secrets.token_hex(4)}"
 
 
@@ -102,12 +112,17 @@ def nobodys_things() -> dict[str, str]:
         "model_id": f"Model-{secrets.token_hex(6)}",
         "key_id": secrets.token_hex(8),
         "delivery_id": event_id(training_id),
+        "picture_id": new_picture_id(),
     }
 
 
 @pytest.fixture(scope="module")
 def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
     with surroundings(tmp_path_factory.mktemp("walk")) as servers:
+        for name in ("bgrem", "realesrgan"):
+            servers.behind[name].answer = lambda seen: (
+                http(PICTURE, content_type="image/png") if seen.path.startswith("/v1/") else json_http({})
+            )
         yield servers
 
 
@@ -357,7 +372,7 @@ def _headers(answer: TestResponse) -> dict[str, str]:
 
 def _assert_nothing_of(things: Things, answer: TestResponse, *, but: str) -> None:
     """None of the owner's names is in the answer, but for the one that was sent."""
-    told = f"{answer.headers}{answer.text}"
+    told = f"{answer.headers}{answer.data.decode(errors='replace')}"
     if but:
         told = told.replace(but, "")
     assert [name for name in things.names if name in told] == [], told

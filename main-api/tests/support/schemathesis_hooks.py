@@ -27,7 +27,13 @@ _PICTURE_FIELDS = {"input_image", "image", "input_string", "file", "photos", "IM
 _FIELDS_OF_THE_MACHINE = {"base_model", "MODEL_NAME", "preset", "resolution", "RESOLUTION", "size", "width", "height"}
 """Optional ones that the schema says little of: which values they have depends on the base models that there are."""
 _SCHEMAS = "#/components/schemas/"
-_THINGS = {"ModelView": "Model", "TrainingJobView": "Training", "KeyView": "Key", "DeliveryView": "Delivery"}
+_THINGS = {
+    "ModelView": "Model",
+    "TrainingJobView": "Training",
+    "KeyView": "Key",
+    "DeliveryView": "Delivery",
+    "PictureView": "Picture",
+}
 _FILE_IS_MISSING = re.compile("in body - object with (only|all) required properties")
 _STATUSES = {error.code: error.status for error in error_classes()}
 

@@ -11,6 +11,11 @@ from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.main_api.cache.kept_answers import KeptAnswers
 from enlight.main_api.dependencies import DependencyWatch
 from enlight.main_api.document import finish_document
+from enlight.main_api.gallery.files import PictureFiles
+from enlight.main_api.gallery.gallery import Gallery
+from enlight.main_api.gallery.generation_stream import GenerationStreams
+from enlight.main_api.gallery.records import PictureRecords
+from enlight.main_api.gallery.routes import gallery_routes
 from enlight.main_api.gateway import Gateway
 from enlight.main_api.keys.authentication import Authenticator, add_challenge, authenticate
 from enlight.main_api.keys.routes import key_routes
@@ -28,6 +33,7 @@ from enlight.main_api.trainings.routes import training_routes
 from enlight.main_api.trainings.service import TrainingService
 from enlight.main_api.upstreams.client_watch import ClientWatch
 from enlight.main_api.upstreams.forwarding import Forwarder
+from enlight.main_api.upstreams.own_requests import OwnRequests
 from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES, image_routes
 from enlight.main_api.upstreams.routes_inference import inference_routes
 from enlight.main_api.upstreams.services_behind import services_behind, version_of
@@ -97,6 +103,9 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         stores.jobs,
         forget_name=lookup.forget,
     )
+    gallery = Gallery(
+        PictureRecords(stores.database), PictureFiles(stores.pictures), max_pictures=settings.max_pictures
+    )
     gateway = Gateway(
         settings,
         stores=stores,
@@ -106,6 +115,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         usage=recorder,
         trainings=trainings,
         models=models,
+        gallery=gallery,
     )
 
     authenticator = _authenticator(settings, stores)
@@ -128,9 +138,10 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     add_challenge(app)
     usage.install(app, recorder)
     quotas.install(app, limiter)
+    places, budget = Places(settings.max_requests), ByteBudget(settings.max_buffered_bytes)
     forwarder = Forwarder(
-        places=Places(settings.max_requests),
-        budget=ByteBudget(settings.max_buffered_bytes),
+        places=places,
+        budget=budget,
         kept=KeptAnswers(stores.answers, wait_s=settings.image_timeout_s),
         code_version=lambda service: version_of(dependencies.seen, service),
     )
@@ -145,6 +156,9 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     )
     app.register_api(image_routes(behind, forwarder))
     app.register_api(inference_routes(behind.dreambooth, forwarder, lookup, ServedVersions(stores.models, catalogue)))
+    own_requests = OwnRequests(places=places, budget=budget)
+    streams = GenerationStreams(behind.dreambooth, lookup, gallery)
+    app.register_api(gallery_routes(gallery, streams, behind, own_requests, budget))
     app.register_api(training_routes(trainings))
     app.register_api(webhook_routes(trainings.delivery_log))
     app.register_api(model_routes(models, transfers))

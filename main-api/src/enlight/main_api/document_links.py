@@ -9,6 +9,9 @@ from enlight.servicekit.http_docs import Document, operations_of
 _NAMES = {
     "start_training": ("training_id", "/id"),
     "list_trainings": ("training_id", "/trainings/0/id"),
+    "list_pictures": ("picture_id", "/pictures/0/id"),
+    "cut_out_picture": ("picture_id", "/id"),
+    "upscale_picture": ("picture_id", "/id"),
     "import_model": ("model_id", "/id"),
     "list_models": ("model_id", "/data/0/id"),
     "create_key": ("key_id", "/id"),

@@ -9,6 +9,7 @@ from enlight.jobkit.reaper import Reaper
 from enlight.main_api.background import Repeating
 from enlight.main_api.cache.response_cache import sweep_response_objects
 from enlight.main_api.dependencies import DependencyWatch
+from enlight.main_api.gallery.gallery import Gallery
 from enlight.main_api.models.service import ModelsService
 from enlight.main_api.settings import Settings
 from enlight.main_api.stores import Stores
@@ -38,11 +39,13 @@ class Gateway:
         usage: UsageRecorder,
         trainings: TrainingService,
         models: ModelsService,
+        gallery: Gallery,
     ) -> None:
         self._stores = stores
         self._behind = behind
         self._usage = usage
         self._models = models
+        self._gallery = gallery
         self._dependencies = dependencies
         self._trainings = trainings
         self._cache_ttl_s = settings.cache_ttl_s
@@ -56,6 +59,7 @@ class Gateway:
             trainings,
             reaper,
             Repeating(self._sweep, every_s=SWEEP_EVERY_S, name="cached-answers-sweep"),
+            Repeating(gallery.sweep, every_s=SWEEP_EVERY_S, name="pictures-sweep"),
         ]
         self.stop = StopOnce(self._stop)
         """Not ready from now on; trainings go on without the gateway."""
@@ -89,6 +93,7 @@ class Gateway:
             self._stores.make_indexes()
             self._usage.make_indexes()
             self._trainings.make_indexes()
+            self._gallery.records.make_indexes()
             self._prepared = True
 
     def _sweep(self) -> None:

@@ -59,6 +59,7 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     cache_objects_url: str = Field(
         "", description="Bucket of large cached answers; empty: `cached-answers` in the data folder."
     )
+    pictures_url: str = Field("", description="Bucket of kept pictures; empty: `pictures` in the data folder.")
     storage_timeout_s: float = Field(10, gt=0, le=600, description="Limit of one call to a bucket.")
     storage_retry_total_s: float = Field(
         30, ge=0, le=3600, description="Limit of one bucket operation with all of its retries."
@@ -98,6 +99,9 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     requests_per_minute: int = Field(0, ge=0, description="Requests of one tenant in a minute; 0: no limit.")
     gpu_seconds_per_hour: int = Field(
         0, ge=0, description="GPU seconds of one tenant in an hour, workers' time on trainings included; 0: no limit."
+    )
+    max_pictures: int = Field(
+        10_000, ge=1, le=10_000_000, description="Kept pictures of one tenant; one more gets 429."
     )
     max_usage_records_waiting: int = Field(
         10_000, ge=1, le=1_000_000, description="Usage records that wait for MongoDB; more are dropped, and counted."
@@ -193,6 +197,11 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     def cache_bucket_url(self) -> str:
         """Where large cached answers are."""
         return self.cache_objects_url or self._folder_url("cached-answers")
+
+    @property
+    def pictures_bucket_url(self) -> str:
+        """Where kept pictures are."""
+        return self.pictures_url or self._folder_url("pictures")
 
     def store_config(self) -> StoreConfig:
         """The bucket of models with a local cache, as dreambooth-api's model store takes it."""

@@ -40,6 +40,7 @@ class Stores:
     model_copies: ModelCache
     cache: CacheClient
     cached_answers: ObjectStore
+    pictures: ObjectStore
     answers: ResponseCache
     metadata: MetadataCache
 
@@ -102,6 +103,7 @@ def open_stores(settings: Settings) -> Stores:
         ),
         cache=cache,
         cached_answers=cached_answers,
+        pictures=_bucket(settings, settings.pictures_bucket_url),
         answers=ResponseCache(
             cache,
             cached_answers,

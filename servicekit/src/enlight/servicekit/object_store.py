@@ -11,12 +11,14 @@ retries by about ``retry_total_s + timeout_s``, counted from the last progress w
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
-from enlight.servicekit.errors import InvalidField
+from enlight.servicekit.errors import Conflict, InvalidField
 
 CHUNK_BYTES = 1 << 20
 """Size in which files are read, hashed and streamed: large enough for full speed, small beside any model."""
@@ -76,6 +78,23 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
+
+
+def put_new(store: ObjectStore, key: str, data: bytes) -> None:
+    """Writes an object of any size under a key that nobody else writes, such as one below a new id.
+
+    Raises: StorageUnavailable.
+    """
+    # With a condition a failed call is tried again. What is there already is what an earlier try of ours wrote before
+    # its answer was lost.
+    with suppress(Conflict):
+        if len(data) <= SMALL_OBJECT_BYTES:
+            store.put_bytes(key, data, if_absent=True)
+            return
+        with tempfile.NamedTemporaryFile(prefix="enlight-object-") as file:
+            file.write(data)
+            file.flush()
+            store.put_file(key, Path(file.name), if_absent=True)
 
 
 def check_key(key: str) -> str:

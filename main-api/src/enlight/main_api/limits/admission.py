@@ -78,3 +78,8 @@ class BudgetShare:
         """Takes more. Raises QueueFull."""
         self._budget.change(more_bytes)
         self.taken_bytes += more_bytes
+
+    def give_back(self) -> None:
+        """Holds nothing any more; may take again."""
+        self._budget.change(-self.taken_bytes)
+        self.taken_bytes = 0

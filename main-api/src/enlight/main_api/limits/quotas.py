@@ -11,7 +11,16 @@ from enlight.main_api.usage.records import usage_notes
 
 REQUESTS, GPU_SECONDS = "requests", "gpu_seconds"
 GPU_RULES = frozenset(
-    {"/inference", "/v1/generations", "/upsampler", "/realesrgan", "/v1/upscale", "/v1/upscale/realesrgan"}
+    {
+        "/inference",
+        "/v1/generations",
+        "/upsampler",
+        "/realesrgan",
+        "/v1/upscale",
+        "/v1/upscale/realesrgan",
+        "/v1/pictures",
+        "/v1/pictures/<picture_id>/upscale",
+    }
 )
 """Routes that are refused while the tenant has no GPU seconds left. Trainings are refused where they start: who sends a
 request again must find the training that it made."""
@@ -38,6 +47,16 @@ def install(app: Flask, limiter: RateLimiter) -> None:
     @app.after_request
     def count(response: Response) -> Response:
         caller: Caller | None = g.get("caller")
-        if caller is not None and (gpu_seconds := usage_notes().gpu_seconds) > 0:
-            limiter.record(caller.tenant, GPU_SECONDS, gpu_seconds)
+        if caller is None:
+            return response
+        notes = usage_notes()
+
+        def record() -> None:
+            if notes.gpu_seconds > 0:
+                limiter.record(caller.tenant, GPU_SECONDS, notes.gpu_seconds)
+
+        if response.is_streamed:  # it may be computed while it is sent
+            response.call_on_close(record)
+        else:
+            record()
         return response

@@ -9,15 +9,12 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import groupby
-from pathlib import Path
 
-from enlight.servicekit.errors import Conflict, ServiceError
-from enlight.servicekit.object_store import SMALL_OBJECT_BYTES, ObjectStore
+from enlight.servicekit.errors import ServiceError
+from enlight.servicekit.object_store import ObjectStore, put_new
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ class TrainingObjects:
         keys = [f"{job_id}/photos/{index:02d}" for index in range(len(photos))]
         try:
             for key, photo in zip(keys, photos, strict=True):
-                self._put(key, photo)
+                put_new(self._store, key, photo)
         except ServiceError:
             self.try_to_remove(job_id)
             raise
@@ -65,15 +62,3 @@ class TrainingObjects:
         for job_id, infos in groupby(self._store.list(), key=lambda info: info.key.partition("/")[0]):
             if max(info.updated_s for info in infos) < limit_s:
                 yield job_id
-
-    def _put(self, key: str, photo: bytes) -> None:
-        # With a condition a failed call is tried again. Nobody else writes below a new job's id, so that what is
-        # there already is what an earlier try of ours wrote before its answer was lost.
-        with suppress(Conflict):
-            if len(photo) <= SMALL_OBJECT_BYTES:
-                self._store.put_bytes(key, photo, if_absent=True)
-                return
-            with tempfile.NamedTemporaryFile(prefix="enlight-photo-") as file:
-                file.write(photo)
-                file.flush()
-                self._store.put_file(key, Path(file.name), if_absent=True)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from urllib3.response import BaseHTTPResponse
 
@@ -116,6 +116,32 @@ def _headers(service: str, given: Mapping[str, str]) -> dict[str, str]:
             raise _wrong(service, "a malformed header")
         headers[name] = value
     return headers
+
+
+def renamed(answer: UpstreamAnswer, bucket_id: str, name: str) -> UpstreamAnswer:
+    """The answer with the tenant's name in the bucket id's place, wherever it stands.
+
+    An id has more random characters than could turn up in a picture's base64 by chance, and neither it nor a name
+    holds a character that JSON would write otherwise.
+    """
+    body = answer.body.replace(bucket_id.encode(), name.encode())
+    headers = {key: value.replace(bucket_id, name) for key, value in answer.headers.items()}
+    return UpstreamAnswer(answer.status, answer.content_type, headers, body)
+
+
+def json_of(answer: UpstreamAnswer) -> dict[str, Any]:
+    """A JSON answer's object, which `read_answer` has looked at.
+
+    Raises:
+        UpstreamFailed: a long one was no JSON after all.
+    """
+    try:
+        value = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise UpstreamFailed("A service gave something else than JSON.")
+    return value
 
 
 def _is_json_object(body: bytes | bytearray) -> bool:

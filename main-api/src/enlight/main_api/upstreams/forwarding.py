@@ -158,7 +158,7 @@ def found_response(found: Found, held: ExitStack, *, tell: bool) -> Response:
     """
     answer = found.answer
     if found.computed:
-        usage_notes().gpu_seconds += _seconds(answer.headers.get(RUN_SECONDS, ""))
+        usage_notes().gpu_seconds += seconds_of(answer.headers.get(RUN_SECONDS, ""))
     body = bytes(answer.body) if len(answer.body) <= SENT_BYTES else _pieces(answer.body)
     response = Response(body, status=answer.status, content_type=answer.content_type)
     response.content_length = len(answer.body)
@@ -209,7 +209,8 @@ def _with_query(path: str) -> str:
     return f"{path}?{query}" if query else path
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """What a service says of its time; 0 where that is no time."""
     try:
         seconds = float(text)
     except ValueError:

@@ -23,7 +23,7 @@ from enlight.dreambooth_api.schemas import (
 from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.models.lookup import ModelLookup
 from enlight.main_api.models.served_versions import ServedVersions
-from enlight.main_api.upstreams.answers import UpstreamAnswer
+from enlight.main_api.upstreams.answers import renamed
 from enlight.main_api.upstreams.forwarding import Forwarder, found_response
 from enlight.main_api.upstreams.upstream import Upstream
 from enlight.main_api.usage.records import usage_notes
@@ -57,8 +57,7 @@ def inference_routes(
         version = versions.of_model(bucket_id) if is_kept else None
         asked = _json(body.model_copy(update={"model_id": bucket_id}))
         found, held = forwarder.ask(dreambooth, path, body=asked, model_id=bucket_id, version=version)
-        renamed = replace(found, answer=_renamed(found.answer, bucket_id, name))
-        response = found_response(renamed, held, tell=is_kept)
+        response = found_response(replace(found, answer=renamed(found.answer, bucket_id, name)), held, tell=is_kept)
         if found.answer.status == 200:
             response.call_on_close(partial(models.note_use, bucket_id))
         return response
@@ -91,14 +90,3 @@ def inference_routes(
 
 def _json(body: BaseModel) -> bytes:
     return body.model_dump_json(exclude_unset=True).encode()
-
-
-def _renamed(answer: UpstreamAnswer, bucket_id: str, name: str) -> UpstreamAnswer:
-    """The answer with the tenant's name in the bucket id's place, wherever it stands.
-
-    An id has more random characters than could turn up in a picture's base64 by chance, and neither it nor a name
-    holds a character that JSON would write otherwise.
-    """
-    body = answer.body.replace(bucket_id.encode(), name.encode())
-    headers = {key: value.replace(bucket_id, name) for key, value in answer.headers.items()}
-    return UpstreamAnswer(answer.status, answer.content_type, headers, body)
