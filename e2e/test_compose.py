@@ -31,26 +31,6 @@ pytestmark = [
 ]
 
 
-def listening_for_containers() -> set[tuple[str, int]]:
-    """Every address of the host at which the engine, or a process in a container, takes TCP connections. What else the
-    machine runs may come and go meanwhile."""
-    return {
-        (connection.laddr[0], connection.laddr[1])
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr and _is_of_containers(connection.pid)
-    }
-
-
-def _is_of_containers(pid: int | None) -> bool:
-    if pid is None:
-        return True
-    try:
-        name = psutil.Process(pid).name()
-        return name.startswith(("docker", "containerd")) or "docker" in Path(f"/proc/{pid}/cgroup").read_text()
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-        return False
-
-
 @dataclass(frozen=True)
 class Suite:
     """A project of its own on the engine, with folders, ports and addresses of its own."""
@@ -76,14 +56,59 @@ class Suite:
         command = ["--project-name", self.project, "logs", "--tail", "10"]
         return compose(command, files=[FILE, STAND_INS], environment=self.environment).stdout
 
+    def listening(self) -> set[tuple[str, int]]:
+        """Where on the host the engine, or a process in one of these containers, takes TCP connections. What else the
+        machine runs, other containers as well, may come and go meanwhile."""
+        mine = self._containers()
+        published_by_others = [
+            _published(other) for other in docker("ps", "--quiet", "--no-trunc").split() if other not in mine
+        ]
+        return {
+            (connection.laddr[0], connection.laddr[1])
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and _is_of(mine, connection.pid)
+        }.difference(*published_by_others)
+
+    @property
+    def _label(self) -> str:
+        return f"label=com.docker.compose.project={self.project}"
+
+    def _containers(self) -> list[str]:
+        return docker("ps", "--all", "--quiet", "--no-trunc", "--filter", self._label).split()
+
     def left(self) -> dict[str, list[str]]:
         """What the engine has of it."""
-        label = f"label=com.docker.compose.project={self.project}"
         return {
-            "containers": docker("ps", "--all", "--quiet", "--filter", label).split(),
-            "networks": docker("network", "ls", "--quiet", "--filter", label).split(),
-            "volumes": docker("volume", "ls", "--quiet", "--filter", label).split(),
+            "containers": self._containers(),
+            "networks": docker("network", "ls", "--quiet", "--filter", self._label).split(),
+            "volumes": docker("volume", "ls", "--quiet", "--filter", self._label).split(),
         }
+
+
+def _published(container: str) -> set[tuple[str, int]]:
+    """Addresses of the host that lead to it; none, where it has gone meanwhile."""
+    found = subprocess.run(
+        ["docker", "inspect", "--format", "{{json .NetworkSettings.Ports}}", container],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    ).stdout
+    return {
+        (address["HostIp"], int(address["HostPort"]))
+        for addresses in (json.loads(found or "{}") or {}).values()
+        for address in addresses or []
+    }
+
+
+def _is_of(containers: Sequence[str], pid: int | None) -> bool:
+    if pid is None:
+        return True
+    try:
+        is_engine = psutil.Process(pid).name().startswith(("docker", "containerd"))
+        return is_engine or any(container in Path(f"/proc/{pid}/cgroup").read_text() for container in containers)
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.fixture
@@ -140,14 +165,14 @@ def test_compose_up_trains_and_infers_at_both_doors_shows_no_other_and_leaves_no
     suite: Suite, tmp_path: Path
 ) -> None:
     others = [name for name, image in OTHERS.items() if has_image(image)]
-    before = listening_for_containers()
+    before = suite.listening()
     # When everything is up, in one command
     suite.compose("build", "cache", "nginx", "single", timeout_s=600)
     wanted = ["main-api", "nginx", "dreambooth-worker", "bgrem", *others]
     suite.compose("up", "--no-build", "--wait", "--wait-timeout", str(UP_TIMEOUT_S), *wanted, timeout_s=UP_TIMEOUT_S)
 
     # Then the host listens where it is meant to and nowhere else
-    assert listening_for_containers() - before == {("127.0.0.1", suite.nginx_port), ("127.0.0.1", suite.main_api_port)}
+    assert suite.listening() - before == {("127.0.0.1", suite.nginx_port), ("127.0.0.1", suite.main_api_port)}
 
     # And nobody gets into the queue without its password
     ping = "exec 3<>/dev/tcp/queue/6379; printf 'PING\\r\\n' >&3; read -r answer <&3; echo $answer"
@@ -178,4 +203,4 @@ def test_compose_up_trains_and_infers_at_both_doors_shows_no_other_and_leaves_no
     assert all(suite.left().values())
     suite.compose("down", "--volumes", timeout_s=300)
     assert suite.left() == {"containers": [], "networks": [], "volumes": []}
-    assert listening_for_containers() <= before
+    assert suite.listening() <= before
