@@ -14,6 +14,7 @@ const keys = {
   usage: "_id",
   webhook_secrets: "_id",
   webhook_deliveries: "_id",
+  pictures: "_id",
 };
 for (const [collection, field] of Object.entries(keys)) {
   const name = `${databaseName}.${collection}`;
