@@ -12,9 +12,9 @@ INTRODUCTION = """# API
 Bodies are JSON objects. Types are strict: a number is a JSON number, never a string or a boolean. An unknown field is
 an error. Pictures travel as base64 (no `data:` prefix): PNG, JPEG, WebP or HEIC; EXIF turns are applied, of an
 animation the first frame is taken; dreambooth-api lays transparency on white, the other services keep it. Fields of a
-query or a form are text and have the same ranges. Every answer has the header `X-Request-ID`, the request's own one
-or a new one; the services' logs hold it. This page is made from the code by `make docs`, and a test runs its examples.
-A running service has the same at `/docs` and `/openapi.json`.
+query or a form are text and have the same ranges; one that is given twice is refused. Every answer has the header
+`X-Request-ID`, the request's own one or a new one; the services' logs hold it. This page is made from the code by `make
+docs`, and a test runs its examples. A running service has the same at `/docs` and `/openapi.json`.
 
 ## Before the examples
 

@@ -23,6 +23,8 @@ from waiting import wait_until
 from werkzeug.test import TestResponse
 
 from enlight.main_api.app import create_app
+from enlight.main_api.cache.kept_answers import SMALL_BYTES
+from enlight.main_api.cache.response_cache import CachedResponse, ResponseCache
 from enlight.main_api.settings import Settings
 from enlight.servicekit.errors import NotFound
 
@@ -91,10 +93,10 @@ def test_a_seed_route_reaches_its_service(
     around: Surroundings, anna: FlaskClient, rule: str, behind: tuple[str, str]
 ) -> None:
     service, path = behind
-    answer = anna.post(f"{rule}?a=1&a=2", json=unique())
+    answer = anna.post(f"{rule}?a=1&b=2", json=unique())
     assert answer.status_code == 200, answer.text
     assert answer.json is not None
-    assert answer.json["path"] == f"{path}?a=1&a=2"
+    assert answer.json["path"] == f"{path}?a=1&b=2"
     assert len(around.behind[service].seen) == 1
 
 
@@ -219,6 +221,24 @@ def test_memory_is_in_use_until_the_answer_is_sent(around: Surroundings) -> None
         under_way.close()
         # Then there is room again
         assert client.post("/remove", data=b"y" * 3000).status_code == 200
+
+
+def test_memory_is_in_use_until_a_large_answer_is_kept(around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = json_http({"a": "x" * SMALL_BYTES})
+    around.behind["bgrem"].answer = lambda seen: large
+    meanwhile = []
+    with gateway(around.settings(keys="off", max_buffered_bytes=len(large) + 5000)) as app:
+
+        def put(cache: ResponseCache, key: str, response: CachedResponse) -> bool:
+            # When the answer is being written to the cache, and another request comes
+            meanwhile.append(app.test_client().post("/remove", data=b"y" * 4000).status_code)
+            return True
+
+        monkeypatch.setattr(ResponseCache, "put", put)
+        app.test_client().post("/remove", data=b"x" * 4000).close()
+        # Then there is no room for it, and afterwards there is
+        assert meanwhile == [503]
+        assert app.test_client().post("/remove", data=b"y" * 4000).status_code == 200
 
 
 def test_no_more_requests_are_under_way_than_allowed(around: Surroundings) -> None:

@@ -225,6 +225,10 @@ class TestJsonBodies:
         assert client.get("/jobs/7?limit=5").json == {"job": "7", "limit": 5}
         assert_error(client.get("/jobs/7?limit=500"), 422, "invalid_field", "limit")
 
+    @pytest.mark.parametrize("query", ["limit=1&limit=2", "limit=1&limit=1", "limit=1&limit=x"])
+    def test_a_parameter_that_is_given_twice_is_named(self, client: FlaskClient, query: str) -> None:
+        assert_error(client.get(f"/jobs/7?{query}"), 422, "invalid_field", "limit")
+
 
 class TestLimits:
     def test_a_body_over_the_limit_is_refused_before_it_is_read(self, client: FlaskClient) -> None:

@@ -18,9 +18,10 @@ from flask_openapi.models.info import Info
 from flask_openapi.models.tag import Tag
 from flask_openapi.openapi import OpenAPI
 from pydantic import ValidationError
+from werkzeug.datastructures import MultiDict
 
 from enlight.servicekit import strict_json
-from enlight.servicekit.errors import UnsupportedMediaType
+from enlight.servicekit.errors import InvalidField, UnsupportedMediaType
 from enlight.servicekit.http_bodies import ServiceRequest, body_too_large
 from enlight.servicekit.http_docs import Document, add_documentation
 from enlight.servicekit.http_errors import answer_error, invalid_field
@@ -163,11 +164,20 @@ def _add_request_checks(
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+        if request.query_string:
+            _refuse_repeated(request.args)
 
     @app.teardown_request
     def leave_log_context(error: BaseException | None) -> None:
         if context := g.pop("log_context", None):
             context.__exit__(None, None, None)
+
+
+def _refuse_repeated(query: MultiDict[str, str]) -> None:
+    # One of them would be taken, and nobody told which.
+    for name, values in query.lists():
+        if len(values) > 1:
+            raise InvalidField.of(name[:100], "must be given once")
 
 
 def _add_observation(app: OpenAPI, metrics: ServiceMetrics) -> None:

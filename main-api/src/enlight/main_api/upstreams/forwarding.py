@@ -163,11 +163,11 @@ def found_response(found: Found, held: ExitStack, *, tell: bool) -> Response:
     response = Response(body, status=answer.status, content_type=answer.content_type)
     response.content_length = len(answer.body)
     response.headers.extend(answer.headers.items())
+    if found.computed:
+        held.callback(found.keep)  # before the memory is given back
     response.call_on_close(held.close)
     if tell:
         response.headers["X-Cache"] = "miss" if found.computed else "hit"
-    if found.computed:
-        response.call_on_close(found.keep)
     return response
 
 
