@@ -47,12 +47,14 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _start(place: Path, script: str, *options: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def _start(
+    place: Path, script: str, *options: str, stdout: int = subprocess.PIPE, checkpoint_every_steps: int = 5
+) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DREAMBOOTH_API_")}
     settings = {
         "DREAMBOOTH_API_DEFAULT_BASE_MODEL": "enlight/pocket",
         "DREAMBOOTH_API_DEVICE": "cpu",
-        "DREAMBOOTH_API_CHECKPOINT_EVERY_STEPS": "5",
+        "DREAMBOOTH_API_CHECKPOINT_EVERY_STEPS": str(checkpoint_every_steps),
         "TERM": "xterm",
         "COLUMNS": "140",
     }
@@ -126,6 +128,28 @@ def test_a_training_that_is_killed_and_stopped_goes_on_and_its_model_makes_pictu
     assert one != two
     with Image.open(place / "Generation" / names[0]) as picture:
         assert picture.size == (64, 64)
+
+
+def test_what_is_asked_to_stop_writes_a_checkpoint_first(place: Path) -> None:
+    # Given a training that is far from its next checkpoint
+    ours, theirs = pty.openpty()
+    train = (*TRAIN, "--max-training-steps", "5000")
+    process = _start(place, *train, stdout=theirs, checkpoint_every_steps=5000)
+    os.close(theirs)
+    shown = b""
+    while not (steps := re.findall(rb"(\d+)/5000", shown)) or int(steps[-1]) < 3:
+        shown += os.read(ours, 65536)
+    assert _newest_checkpoint(place) == 0
+    # When it is asked to stop
+    process.send_signal(signal.SIGTERM)
+    with suppress(OSError):  # how a terminal says that nobody writes any more
+        while piece := os.read(ours, 65536):
+            shown += piece
+    os.close(ours)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    # Then no step is lost
+    assert process.returncode == 130, errors
+    assert _newest_checkpoint(place) >= int(steps[-1])
 
 
 def test_a_terminal_has_a_bar_of_the_pictures(place: Path) -> None:
