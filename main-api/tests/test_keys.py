@@ -288,7 +288,7 @@ def test_a_key_revoked_elsewhere_ends_here_as_well(around: Surroundings) -> None
 def test_without_the_database_nobody_gets_in(tmp_path: Path, around: Surroundings) -> None:
     # Given a gateway whose database dies
     with mongo_server(tmp_path / "mongo") as mongo:
-        settings = around.settings(mongo_url=mongo.url, mongo_timeout_s=0.5, key_cache_s=0)
+        settings = around.settings(mongo_url=mongo.url, mongo_timeout_s=2, key_cache_s=0)
         with gateway(settings) as app:
             client = client_of(app, make_key(settings, "anna"))
             assert client.get("/v1/keys").status_code == 200

@@ -156,7 +156,7 @@ def test_one_question_serves_all_readers(gate: Gateway, monkeypatch: pytest.Monk
 def test_a_stream_outlives_its_database(tmp_path: Path, queue: EmbeddedServer) -> None:
     with mongo_server(tmp_path / "mongo") as mongo:
         connections = Connections(mongo.url, queue.url, tmp_path)
-        with gateway(connections, mongo_timeout_s=0.5) as gate:
+        with gateway(connections) as gate:
             job_id = gate.start()
             events = follow(gate, job_id)
             next(events)

@@ -211,7 +211,7 @@ def test_a_database_that_dies_before_the_record_leaves_no_training(tmp_path: Pat
     with mongo_server(tmp_path / "mongo") as mongo:
         objects = FailingStore(tmp_path / "objects", at=2, act=mongo.kill)
         connections = Connections(mongo.url, queue.url, tmp_path)
-        with gateway(connections, objects=objects, started=False, mongo_timeout_s=0.5) as gate:
+        with gateway(connections, objects=objects, started=False) as gate:
             # When the database dies after the photos, before the record
             assert_error(gate.post("/v1/trainings", training_body()), 503, "database_unavailable")
             # Then the photos stay, because nobody can tell whether the record was written

@@ -175,7 +175,7 @@ def test_another_tenant_s_usage_is_for_admins(gate: Gateway) -> None:
 def test_a_database_that_is_away_is_said(connections: Connections, tmp_path: Path) -> None:
     with mongo_server(tmp_path / "mongo") as mongo:
         away = Connections(mongo.url, connections.queue_url, tmp_path)
-        with gateway(away, started=False, mongo_timeout_s=0.5) as gate:
+        with gateway(away, started=False) as gate:
             mongo.kill()
             assert_error(gate.get("/v1/usage"), 503, "database_unavailable")
 

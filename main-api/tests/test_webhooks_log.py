@@ -209,7 +209,7 @@ def test_one_tenant_s_silent_receivers_do_not_hold_up_the_others(gate: Gateway) 
 def test_a_database_that_is_away_is_said(connections: Connections, tmp_path: Path) -> None:
     with mongo_server(tmp_path / "mongo") as mongo:
         away = Connections(mongo.url, connections.queue_url, tmp_path)
-        with gateway(away, started=False, mongo_timeout_s=0.5) as gate:
+        with gateway(away, started=False) as gate:
             mongo.kill()
             assert_error(gate.get("/v1/webhook-deliveries"), 503, "database_unavailable")
             assert_error(gate.post("/v1/webhook-deliveries/evt-1/retry", {}), 503, "database_unavailable")

@@ -139,11 +139,11 @@ def gateway(
 ) -> Iterator[Gateway]:
     """A gateway in this process. ``started`` False: without its threads."""
     gate = build(connections, objects=objects, **settings)
-    for indexed in (gate.store, gate.names, gate.service):
-        indexed.make_indexes()
-    if started:
-        gate.service.start()
     try:
+        for indexed in (gate.store, gate.names, gate.service):
+            indexed.make_indexes()
+        if started:
+            gate.service.start()
         yield gate
     finally:
         if started:
