@@ -30,6 +30,8 @@ from enlight.servicekit.gcs_store import GcsStore
 TRAININGS = 20
 STEPS = 60
 CHECKPOINT_EVERY_STEPS = 5
+ENDED_BEFORE = 3
+"""Trainings that each host has ended before the first one is cut off."""
 LEASE_S = 5.0
 LIMIT_S = 1200.0
 """Of any one thing. A trainer takes ten seconds on a machine that does nothing else."""
@@ -90,6 +92,11 @@ class Site:
         jobs = (self.job(job_id) for job_id in ids)
         return next((job for job in jobs if job.state == "running" and self.host_of(job) == host), None)
 
+    def ended_on(self, host: str, ids: list[str]) -> int:
+        """How many of the trainings the host's worker has ended."""
+        jobs = (self.job(job_id) for job_id in ids)
+        return sum(job.ended and self.host_of(job) == host for job in jobs)
+
     def has_checkpoint(self, job: Job | None) -> bool:
         """Whether another worker could go on with the job."""
         found = self.job_objects.list(f"{job.id}/checkpoints/") if job else []
@@ -114,8 +121,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_a_host_that_is_cut_off_and_dies_costs_no_training(site: Site) -> None:
     began_s = time.monotonic()
     ids = [site.start(f"toy-{number}") for number in range(TRAININGS)]
-    # Given trainings on both hosts, one of the first host's with a checkpoint in the bucket
-    assert wait_until(lambda: all(site.running_on(host, ids) for host in ("first", "second")), LIMIT_S)
+    # Given hosts that have shared the trainings for a while, one of the first host's with a checkpoint in the bucket
+    assert wait_until(lambda: min(site.ended_on(host, ids) for host in ("first", "second")) >= ENDED_BEFORE, LIMIT_S)
     assert wait_until(lambda: site.has_checkpoint(site.running_on("first", ids)), LIMIT_S)
     orphan = site.running_on("first", ids)
     assert orphan is not None
@@ -140,5 +147,5 @@ def test_a_host_that_is_cut_off_and_dies_costs_no_training(site: Site) -> None:
         with TemporaryDirectory() as copy:
             site.models.download(site.models.manifest(job.model_id, str(job.committed_version)), Path(copy))
     spread = Counter(site.host_of(job) for job in jobs.values())
-    assert spread["second"] > spread["first"]
+    assert spread["second"] > spread["first"] >= ENDED_BEFORE
     print(f"{dict(spread)}, {time.monotonic() - began_s:.0f} s in all")
