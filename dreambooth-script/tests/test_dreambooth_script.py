@@ -74,6 +74,15 @@ def _run(place: Path, script: str, *options: str) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
+def _read_to_the_end(terminal: int) -> bytes:
+    shown = b""
+    with suppress(OSError):  # how a terminal says that nobody writes any more
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    os.close(terminal)
+    return shown
+
+
 def _await_checkpoint(place: Path, process: subprocess.Popen[str], *, beyond: int) -> int:
     deadline_s = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline_s:
@@ -142,10 +151,7 @@ def test_what_is_asked_to_stop_writes_a_checkpoint_first(place: Path) -> None:
     assert _newest_checkpoint(place) == 0
     # When it is asked to stop
     process.send_signal(signal.SIGTERM)
-    with suppress(OSError):  # how a terminal says that nobody writes any more
-        while piece := os.read(ours, 65536):
-            shown += piece
-    os.close(ours)
+    _read_to_the_end(ours)
     _, errors = process.communicate(timeout=LIMIT_S)
     # Then no step is lost
     assert process.returncode == 130, errors
@@ -157,11 +163,7 @@ def test_a_terminal_has_a_bar_of_the_pictures(place: Path) -> None:
     infer = ("infer.py", "--model-id", "enlight/pocket", "--prompt", "a red robot", "--num-images", "2")
     process = _start(place, *infer, "--num-inference-steps", "20", stdout=theirs)
     os.close(theirs)
-    shown = b""
-    with suppress(OSError):  # how a terminal says that nobody writes any more
-        while piece := os.read(ours, 65536):
-            shown += piece
-    os.close(ours)
+    shown = _read_to_the_end(ours)
     _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, errors
     assert re.search(rb"step \d+ of 20, \d of 2 done", shown), shown

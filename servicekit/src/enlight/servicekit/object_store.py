@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
@@ -95,6 +97,24 @@ def put_new(store: ObjectStore, key: str, data: bytes) -> None:
             file.write(data)
             file.flush()
             store.put_file(key, Path(file.name), if_absent=True)
+
+
+def remove_folder(store: ObjectStore, name: str) -> None:
+    """Removes every object below ``name``.
+
+    Raises:
+        StorageUnavailable: something may be left.
+    """
+    for info in list(store.list(f"{name}/")):
+        store.delete(info.key)
+
+
+def untouched_folders(store: ObjectStore, older_than_s: float) -> Iterator[str]:
+    """First parts of the keys below which no object was written within the last ``older_than_s``."""
+    limit_s = time.time() - older_than_s
+    for name, infos in groupby(store.list(), key=lambda info: info.key.partition("/")[0]):
+        if max(info.updated_s for info in infos) < limit_s:
+            yield name
 
 
 def check_key(key: str) -> str:

@@ -8,14 +8,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from hashlib import sha256
-from itertools import groupby
 
 from enlight.main_api.gallery.records import KeptPicture
 from enlight.servicekit.errors import StorageUnavailable
-from enlight.servicekit.object_store import ObjectStore, put_new
+from enlight.servicekit.object_store import ObjectStore, put_new, remove_folder, untouched_folders
 
 
 class PictureFiles:
@@ -47,12 +45,8 @@ class PictureFiles:
 
     def remove(self, picture_id: str) -> None:
         """Removes both."""
-        for info in list(self._store.list(f"{picture_id}/")):
-            self._store.delete(info.key)
+        remove_folder(self._store, picture_id)
 
     def untouched(self, older_than_s: float) -> Iterator[str]:
         """Ids of the pictures none of whose files was written within the last ``older_than_s``."""
-        limit_s = time.time() - older_than_s
-        for picture_id, infos in groupby(self._store.list(), key=lambda info: info.key.partition("/")[0]):
-            if max(info.updated_s for info in infos) < limit_s:
-                yield picture_id
+        return untouched_folders(self._store, older_than_s)

@@ -11,7 +11,7 @@ from typing import Any
 
 from enlight.main_api.gallery.files import PictureFiles
 from enlight.main_api.gallery.records import KeptPicture, PictureKind, PictureRecords, new_picture_id
-from enlight.main_api.gallery.thumbnails import facts_of, thumbnail_of
+from enlight.main_api.gallery.thumbnails import size_px_of, thumbnail_of
 from enlight.servicekit.errors import QuotaExceeded, ServiceError
 
 _log = logging.getLogger(__name__)
@@ -60,9 +60,10 @@ class Gallery:
         """Keeps a picture and gives its record.
 
         Raises:
+            UpstreamFailed: it is no picture.
             StorageUnavailable, DatabaseUnavailable: it is not kept.
         """
-        facts = facts_of(made.data)
+        width_px, height_px = size_px_of(made.data)
         picture = KeptPicture(
             id=new_picture_id(),
             tenant=tenant,
@@ -70,8 +71,8 @@ class Gallery:
             model=made.model,
             source_id=made.source.id if made.source else None,
             parameters=made.parameters,
-            width_px=facts.width_px,
-            height_px=facts.height_px,
+            width_px=width_px,
+            height_px=height_px,
             content_type=made.content_type,
             size_bytes=len(made.data),
             sha256=sha256(made.data).hexdigest(),

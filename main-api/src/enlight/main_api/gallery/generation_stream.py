@@ -21,8 +21,8 @@ from enlight.main_api.upstreams.upstream import Upstream
 from enlight.servicekit.errors import ClientGone, InvalidField, ServiceError, UpstreamFailed
 
 MAX_AT_ONCE = 4
-"""Pictures asked for together: the first alone, so that there is something to see soon, then 2, then this many, as a
-GPU makes several in less time than one after the other."""
+"""Pictures asked for together: the first alone, so that there is something to see soon, then as many as there are
+already, up to this many, as a GPU makes several in less time than one after the other."""
 RANDOM_SEED_LIMIT = 2**32
 """Seeds made here are below it: every client's numbers hold them exactly."""
 _RAN = {"model_version", "base_model", "num_inference_steps", "guidance_scale", "scheduler", "width", "height"}

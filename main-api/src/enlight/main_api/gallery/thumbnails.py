@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from PIL import Image
 
@@ -16,18 +15,10 @@ SIDE_PX = 384
 QUALITY = 80
 
 
-@dataclass(frozen=True)
-class PictureFacts:
-    """What a file's head says."""
-
-    width_px: int
-    height_px: int
-
-
-def facts_of(data: bytes) -> PictureFacts:
-    """The size of a picture that a service of ours encoded; its pixels are not decoded. Raises UpstreamFailed."""
+def size_px_of(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture that a service of ours encoded; no pixel is decoded. Raises UpstreamFailed."""
     with _opened(data) as picture:
-        return PictureFacts(picture.width, picture.height)
+        return picture.size
 
 
 def thumbnail_of(data: bytes) -> bytes:

@@ -9,12 +9,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 from enlight.servicekit.errors import ServiceError
-from enlight.servicekit.object_store import ObjectStore, put_new
+from enlight.servicekit.object_store import ObjectStore, put_new, remove_folder, untouched_folders
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +44,7 @@ class TrainingObjects:
         Raises:
             StorageUnavailable: something may be left.
         """
-        for info in list(self._store.list(f"{job_id}/")):
-            self._store.delete(info.key)
+        remove_folder(self._store, job_id)
 
     def try_to_remove(self, job_id: str) -> None:
         """Removes what it can; the sweep comes for the rest."""
@@ -58,7 +55,4 @@ class TrainingObjects:
 
     def untouched(self, older_than_s: float) -> Iterator[str]:
         """Ids of the trainings none of whose objects was written within the last ``older_than_s``."""
-        limit_s = time.time() - older_than_s
-        for job_id, infos in groupby(self._store.list(), key=lambda info: info.key.partition("/")[0]):
-            if max(info.updated_s for info in infos) < limit_s:
-                yield job_id
+        return untouched_folders(self._store, older_than_s)
