@@ -25,6 +25,7 @@ class LocalSuite:
         data_folder: What the suite keeps lies below it.
         log_folder: One log for each part.
         services: Which services run behind the gateway.
+        page: Whether the web page is there, too: the part ``dashboard``. Nobody signs in unless ``settings`` say so.
         workers: How many take trainings from the queue: parts ``worker``, ``worker-2`` and so on, each with a data
             folder of its own of that name below ``data_folder``.
         settings: More settings, by the prefix of their variables: ``{"MAIN_API_": {"LEASE_S": "1"}}``.
@@ -36,6 +37,7 @@ class LocalSuite:
         log_folder: Path,
         *,
         services: Collection[str] = SERVICES,
+        page: bool = False,
         workers: int = 1,
         settings: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class LocalSuite:
                 **{_urls_of(name): json.dumps([service.url]) for name, service in behind.items()},
             },
         )
+        self.dashboard = self._service("dashboard", {"MAIN_API_URL": self.gateway.url, "AUTH": "off"})
         self.parts: dict[str, LocalProcess] = {
             "cache": self._server("enlight-redis", "cache", cache_port),
             "queue": self._server("enlight-redis", "queue", queue_port, "--", "--appendonly", "yes"),
@@ -73,6 +76,8 @@ class LocalSuite:
             "main-api": self.gateway,
         }
         """By name, in the order in which they start. One that was killed can be started again."""
+        if page:
+            self.parts["dashboard"] = self.dashboard
 
     @property
     def url(self) -> str:

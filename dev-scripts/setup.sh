@@ -5,8 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-distributions=(servicekit torchkit jobkit dreambooth-api bgrem upsampler realesrgan main-api models)
-debian_packages=(fonts-noto-color-emoji redis-server nginx)
+distributions=(servicekit torchkit jobkit dreambooth-api bgrem upsampler realesrgan main-api dashboard models)
+debian_packages=(fonts-noto-color-emoji redis-server nginx chromium)
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then

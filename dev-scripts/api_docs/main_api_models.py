@@ -92,6 +92,17 @@ MODELS: tuple[Route, ...] = (
 
 KEYS: tuple[Route, ...] = (
     Route(
+        "GET /v1/me",
+        """
+        curl -sS $API/v1/me
+        """,
+        """
+        requests.get(f"{API}/v1/me").json()
+        """,
+        '{"tenant": "my-lab", "scope": "user", "key_id": "...", '
+        '"limits": {"requests_per_minute": 600, "gpu_seconds_per_hour": null, "pictures": 10000}}',
+    ),
+    Route(
         "POST /v1/keys",
         """
         curl -sS $API/v1/keys -H 'Content-Type: application/json' \\

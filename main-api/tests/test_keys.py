@@ -309,6 +309,24 @@ def test_without_keys_whoever_asks_is_the_local_tenant(around: Surroundings) -> 
     with gateway(around.settings(keys="off")) as app:
         answer = app.test_client().post("/v1/keys", json={"tenant": "anna"})
         assert answer.status_code == 201
+        me = app.test_client().get("/v1/me").json
+        assert me is not None
+        assert (me["tenant"], me["scope"], me["key_id"]) == ("local", "admin", None)
+
+
+def test_a_key_tells_whose_it_is_and_what_it_allows(app: OpenAPI, admin: FlaskClient, around: Surroundings) -> None:
+    key = made(admin, "gustav")
+    assert client_of(app, key["key"]).get("/v1/me").json == {
+        "tenant": "gustav",
+        "scope": "user",
+        "key_id": key["id"],
+        "limits": {"requests_per_minute": None, "gpu_seconds_per_hour": None, "pictures": 10_000},
+    }
+    settings = around.settings(requests_per_minute=50, gpu_seconds_per_hour=70, max_pictures=3)
+    with gateway(settings) as limited:
+        me = client_of(limited, make_key(settings, "gustav", "user")).get("/v1/me").json
+        assert me is not None
+        assert me["limits"] == {"requests_per_minute": 50, "gpu_seconds_per_hour": 70, "pictures": 3}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])

@@ -67,12 +67,14 @@ def create_service_app(
     error_fields: Mapping[str, object] | None = None,
     authenticate: Callable[[], None] = lambda: None,
     finish_document: Callable[[Document], None] = lambda document: None,
+    front_page: bool = True,
 ) -> OpenAPI:
     """An application with the common routes; a service adds its own with ``@app.post("/train", ...)``.
 
     ``body_limits`` maps a route's rule to its limit in bytes. ``error_fields`` is put into every error body besides
     the common fields. ``authenticate`` is called before anything else of a request is looked at, its size included,
     and raises for one that may not be here. ``finish_document`` adds to ``/openapi.json`` what holds for all routes.
+    ``front_page``: False for a service that has one of its own at ``/``.
     Views contain no ``try``: they raise ServiceErrors, anything else is answered with 500.
     """
     app = _Application(
@@ -93,7 +95,9 @@ def create_service_app(
     _add_observation(app, app.extensions["metrics"])
     app.register_error_handler(Exception, lambda error: answer_error(error, error_fields or {}))
     common: list[Tag | dict[str, Any]] = [Tag(name="service", description="What every service of the suite answers.")]
-    _add_common_routes(app, common, service, version, readiness)
+    if front_page:
+        _add_front_page(app, common, service, version)
+    _add_common_routes(app, common, readiness)
     add_documentation(app, common, error_fields=error_fields or {}, finish=finish_document)
     return app
 
@@ -213,10 +217,7 @@ def _add_observation(app: OpenAPI, metrics: ServiceMetrics) -> None:
         return response
 
 
-def _add_common_routes(
-    app: OpenAPI, common: list[Tag | dict[str, Any]], service: str, version: str, readiness: Callable[[], Readiness]
-) -> None:
-    metrics: ServiceMetrics = app.extensions["metrics"]
+def _add_front_page(app: OpenAPI, common: list[Tag | dict[str, Any]], service: str, version: str) -> None:
     hostname = socket.gethostname()
 
     @app.get("/", tags=common, summary="Which service this is", responses={200: ServiceInfo})
@@ -230,6 +231,10 @@ def _add_common_routes(
                 "docs": "/docs",
             }
         )
+
+
+def _add_common_routes(app: OpenAPI, common: list[Tag | dict[str, Any]], readiness: Callable[[], Readiness]) -> None:
+    metrics: ServiceMetrics = app.extensions["metrics"]
 
     @app.get("/live", tags=common, summary="The process answers", responses={200: LiveBody})
     def live() -> Response:

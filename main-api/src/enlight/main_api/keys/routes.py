@@ -50,6 +50,23 @@ class KeyList(Answer):
     keys: list[KeyView]
 
 
+class LimitsView(Answer):
+    """What a tenant may do; null: as much as it likes."""
+
+    requests_per_minute: int | None
+    gpu_seconds_per_hour: int | None
+    pictures: int
+
+
+class MeView(Answer):
+    """Who a request comes from."""
+
+    tenant: str
+    scope: Scope
+    key_id: str | None = Field(description="Null where no keys are asked for.")
+    limits: LimitsView
+
+
 class KeyPath(BaseModel):
     """Path of one key."""
 
@@ -64,9 +81,16 @@ class KeyListQuery(BaseModel):
     tenant: TenantName | None = Field(None, description="An admin's choice; omitted: all tenants.")
 
 
-def key_routes(store: KeyStore, authenticator: Authenticator | None) -> APIBlueprint:
-    """The routes; ``authenticator`` is told what changed, None: no keys are asked for."""
+def key_routes(store: KeyStore, authenticator: Authenticator | None, limits: LimitsView) -> APIBlueprint:
+    """The routes; ``authenticator`` is told what changed, None: no keys are asked for. ``limits``: of each tenant."""
     routes = APIBlueprint("keys", __name__, abp_tags=[_KEYS])
+
+    @routes.get("/v1/me", summary="Who asks", responses={"200": MeView})
+    def show_caller() -> dict[str, Any]:
+        """Whose key the request came with, what it allows, and the limits of its tenant."""
+        caller = current_caller()
+        key_id = None if authenticator is None else caller.key_id
+        return MeView(tenant=caller.tenant, scope=caller.scope, key_id=key_id, limits=limits).model_dump(mode="json")
 
     def forget(key_id: str) -> None:
         if authenticator is not None:

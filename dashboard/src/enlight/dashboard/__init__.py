@@ -1,0 +1,1 @@
+"""The web page. It knows the suite only through main-api's public routes."""

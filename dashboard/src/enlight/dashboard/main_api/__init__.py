@@ -1,0 +1,1 @@
+"""main-api as the pages use it."""

@@ -1,0 +1,1 @@
+"""From a model to pictures, and what is done with them."""

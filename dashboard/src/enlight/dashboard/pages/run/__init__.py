@@ -1,0 +1,1 @@
+"""The suite at a glance, for the one who runs it."""
