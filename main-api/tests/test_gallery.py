@@ -413,6 +413,12 @@ def test_pictures_are_listed_page_by_page_and_filtered(anna: Person) -> None:
     assert page(kind="cutout") == (newest_first[:1], None)
     assert page(model_id="robot") == (newest_first, None)
     assert page(model_id="other") == ([], None)
+    assert page(source_id=made[0]["id"]) == (newest_first[:1], None)
+    oldest = newest_first[3]
+    assert page(after=oldest) == (newest_first[:3], None)
+    assert page(after=oldest, limit=1) == (newest_first[2:3], None)  # the one next to it
+    assert page(after=oldest, before=newest_first[0], limit=1) == (newest_first[1:2], newest_first[1])
+    assert page(after=newest_first[0]) == ([], None)
     assert_error(anna.client.get("/v1/pictures?kind=stolen"), 422, "invalid_field")
     assert_error(anna.client.get("/v1/pictures?limit=0"), 422, "invalid_field")
 

@@ -53,6 +53,7 @@ class PictureRecords:
         with database_errors():
             self._pictures.create_index([("tenant", 1), ("_id", -1)])
             self._pictures.create_index([("tenant", 1), ("model", 1), ("_id", -1)])
+            self._pictures.create_index([("tenant", 1), ("source_id", 1), ("_id", -1)])
 
     def add(self, picture: KeptPicture) -> None:
         """Writes a new picture down."""
@@ -75,8 +76,10 @@ class PictureRecords:
         *,
         limit: int,
         before: str | None = None,
+        after: str | None = None,
         model: str | None = None,
         kind: PictureKind | None = None,
+        source_id: str | None = None,
     ) -> list[KeptPicture]:
         """At most ``limit`` pictures, the newest first.
 
@@ -84,13 +87,22 @@ class PictureRecords:
             tenant: Whose.
             limit: At least 1.
             before: Only those older than the one with this id.
+            after: Only those newer than the one with this id; without ``before`` the ones next to it.
             model: Only those of this model.
             kind: Only those.
+            source_id: Only those that were made of this picture.
         """
-        given: dict[str, object] = {"_id": {"$lt": before} if before else None, "model": model, "kind": kind}
-        condition = {"tenant": tenant, **{name: value for name, value in given.items() if value is not None}}
+        between = {"$lt": before or None, "$gt": after or None}
+        given: dict[str, object] = {
+            "_id": _given(between) or None,
+            "model": model,
+            "kind": kind,
+            "source_id": source_id,
+        }
+        order = 1 if after and not before else -1
         with database_errors():
-            return [_picture(document) for document in self._pictures.find(condition).sort("_id", -1).limit(limit)]
+            documents = self._pictures.find({"tenant": tenant, **_given(given)}).sort("_id", order).limit(limit)
+            return [_picture(document) for document in documents][::-order]
 
     def count(self, tenant: str, *, up_to: int) -> int:
         """How many pictures the tenant has; more than ``up_to`` are not counted."""
@@ -113,6 +125,10 @@ class PictureRecords:
 def new_picture_id() -> str:
     """A new id; ids sort by time, and nobody guesses one."""
     return f"pic-{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(10)}"
+
+
+def _given(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _picture(document: Mapping[str, Any]) -> KeptPicture:

@@ -114,12 +114,15 @@ def gallery_routes(
     @routes.get("/v1/pictures", summary="List pictures", responses={"200": PicturePage})
     def list_pictures(query: PictureListQuery) -> dict[str, Any]:
         """The tenant's pictures, newest first."""
+        next_to_one = query.after is not None and query.before is None
         found = gallery.records.list(
             current_caller().tenant,
-            limit=query.limit + 1,
+            limit=query.limit + (not next_to_one),  # one more tells whether there is another page
             before=query.before,
+            after=query.after,
             model=query.model_id,
             kind=query.kind,
+            source_id=query.source_id,
         )
         page = found[: query.limit]
         more = page[-1].id if len(found) > query.limit else None

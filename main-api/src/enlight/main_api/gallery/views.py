@@ -39,8 +39,14 @@ class PictureListQuery(BaseModel):
     before: Annotated[str, StringConstraints(max_length=64)] | None = Field(
         None, description="Id of a picture: only earlier ones. The last page's `next`."
     )
+    after: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        None, description="Id of a picture: only later ones; without `before` those next to it."
+    )
     model_id: _Name | None = Field(None, description="Only pictures of the model that had this name then.")
     kind: PictureKind | None = Field(None, description="Only those that came to be so.")
+    source_id: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        None, description="Only those that were made of this picture."
+    )
 
 
 class PictureFileQuery(BaseModel):
