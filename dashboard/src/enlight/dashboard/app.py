@@ -9,9 +9,11 @@ from flask_openapi import OpenAPI
 
 from enlight.dashboard.error_pages import show_errors
 from enlight.dashboard.main_api.client import MainApi
+from enlight.dashboard.main_api.relays import EventRelay
 from enlight.dashboard.pages.front import front_page
 from enlight.dashboard.pages.generate.routes import generate_pages
-from enlight.dashboard.pages.make.routes import make_pages
+from enlight.dashboard.pages.make.photo_uploads import PhotoUploads
+from enlight.dashboard.pages.make.routes import UPLOAD_RULES, make_pages
 from enlight.dashboard.pages.run.routes import run_pages
 from enlight.dashboard.security.guard import Guard
 from enlight.dashboard.security.sessions import SessionCookies, current_session
@@ -44,6 +46,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     main_api = MainApi(
         settings.main_api_url, read_timeout_s=settings.read_timeout_s, work_timeout_s=settings.work_timeout_s
     )
+    streams = EventRelay(settings.max_event_streams)
+    uploads = PhotoUploads(settings.max_uploads, max_body_bytes=settings.max_body_bytes)
     app = create_service_app(
         service="dashboard",
         version=version("enlight-dashboard"),
@@ -51,7 +55,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         # The page is there without main-api, too: it says so, and asks again.
         readiness=lambda: Readiness("ready", {"main_api_url": settings.main_api_url}),
         default_body_limit_bytes=settings.max_small_body_bytes,
-        body_limits={},
+        body_limits=dict.fromkeys(UPLOAD_RULES, settings.max_body_bytes),
         authenticate=guard.admit,
         front_page=False,
     )
@@ -66,7 +70,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(static_files())
     app.register_blueprint(sign_in_pages(main_api, cookies))
     app.register_blueprint(front_page())
-    app.register_blueprint(make_pages())
+    app.register_blueprint(make_pages(uploads, streams))
     app.register_blueprint(generate_pages())
     app.register_blueprint(run_pages())
     app.extensions["enlight"] = _NothingBesides()

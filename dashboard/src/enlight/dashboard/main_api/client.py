@@ -77,6 +77,13 @@ class ApiOfSomebody:
         data = None if body is None else json.dumps(body).encode()
         return self._json(self.open("POST", path, data=data, headers=headers, timeout_s=self._api.work_timeout_s))
 
+    def post_stream(
+        self, path: str, pieces: Iterable[bytes], length_bytes: int, *, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The same with a JSON body of ``length_bytes`` that is made as it is sent."""
+        sized = {"Content-Length": str(length_bytes), **(headers or {})}
+        return self._json(self.open("POST", path, data=pieces, headers=sized, timeout_s=self._api.work_timeout_s))
+
     def delete(self, path: str) -> dict[str, Any]:
         """Has something removed; the answer may be empty."""
         return self._json(self.open("DELETE", path, timeout_s=self._api.work_timeout_s))

@@ -25,6 +25,9 @@ export async function ask(address, options = {}) {
 
 /** Shows a sentence in the corner; one about a problem stays until it is closed. */
 export function notify(message, { problem = false } = {}) {
+  if ([...document.querySelectorAll("#notices .notice > p")].some((shown) => shown.textContent === message)) {
+    return; // what is asked for every few seconds may fail as often
+  }
   const notice = document.createElement("div");
   notice.className = `notice ${problem ? "problem" : "good"}`;
   notice.setAttribute("role", problem ? "alert" : "status");
