@@ -323,11 +323,15 @@ def test_ready_and_metrics_tell_what_the_worker_did(client: FlaskClient) -> None
     assert body is not None
     assert body["details"]["models_with_weights"] == list(MODELS)
     worker = body["details"]["worker"]
-    assert "u2netp" in worker["loaded_models"]
+    assert "u2netp" in worker["loaded"]
     assert worker["engines"]["u2netp"] == "mnn"
     assert worker["providers"] == ["CPUExecutionProvider"]
     assert worker["pictures_total"] >= 1
     assert "worker_pictures_total" in client.get("/metrics").text
+    status = client.get("/v1/status").json
+    assert status is not None
+    assert {"model_id": "u2netp", "version": None, "tier": "resident"} in status["models"]
+    assert (status["device"], status["memory_kind"]) == ("cpu", "host")
 
 
 def test_the_documentation_names_every_route_and_option(client: FlaskClient) -> None:

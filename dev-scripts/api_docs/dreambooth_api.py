@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api_docs.errors import BAD_PICTURE, BUSY, FOLLOWING, NO_MODEL, NO_TRAINING, NO_WEIGHTS
 from api_docs.route import Route, Section
+from api_docs.status_route import status_answer, status_route
 
 from enlight.servicekit.errors import Conflict, JobCancelled, JobFailed, QueueFull
 
@@ -143,6 +144,9 @@ DREAMBOOTH_API = Section(
             """
             requests.get("http://127.0.0.1:5000/v1/base-models").json()
             """,
+        ),
+        status_route(
+            5000, status_answer("dreambooth-api", '{"model_id": "...", "version": "...", "tier": "resident"}')
         ),
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api_docs.errors import BAD_PICTURE, BUSY, NO_WEIGHTS, UPSCALER_IS_NOT_HERE
 from api_docs.route import Route, Section
+from api_docs.status_route import network, status_answer, status_route
 
 _ERRORS = (*BAD_PICTURE, *NO_WEIGHTS, *BUSY)
 
@@ -84,6 +85,7 @@ BGREM = Section(
             """,
             '{"models": [{"name": "u2net", "weights_here": true, "weights_file": "u2net.onnx"}]}',
         ),
+        status_route(4000, status_answer("bgrem", network("u2netp"))),
     ),
 )
 
@@ -133,6 +135,7 @@ UPSAMPLER = Section(
             """,
             '{"models": [{"id": "stabilityai/stable-diffusion-x4-upscaler", "weights_here": false}]}',
         ),
+        status_route(4455, status_answer("upsampler", network("stabilityai/stable-diffusion-x4-upscaler"))),
     ),
 )
 
@@ -178,5 +181,6 @@ REALESRGAN = Section(
             """,
             '{"default": "RealESRGAN_x4plus", "models": [{"name": "RealESRGAN_x4plus", "weights_here": true}]}',
         ),
+        status_route(11111, status_answer("realesrgan", network("realesr-animevideov3"))),
     ),
 )

@@ -427,6 +427,10 @@ def test_the_state_is_published(bench: Bench) -> None:
     status = bench.engine.status
     assert (status["device"], status["resident_base"]) == ("cpu", "tests/tiny")
     assert cast(int, status["host_cache_bytes"]) > 0
+    models = cast(dict[str, list[str]], status["models"])
+    assert models["resident"] == [status["resident_model"]]
+    assert models["host"][-1] == status["resident_model"]
+    assert models["gpu"] == []
     assert cast(int, status["images_total"]) >= 3
     assert "3" in cast(dict[str, int], status["batches_by_images"])
     assert status["batches_total"] == sum(cast(dict[str, int], status["batches_by_images"]).values())

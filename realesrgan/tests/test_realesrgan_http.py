@@ -358,6 +358,10 @@ def test_readiness_and_metrics_show_the_worker(app: OpenAPI) -> None:
     assert wait_until(lambda: "RealESRGAN_x4plus" in worker_state(app)["loaded"])
     assert worker_state(app)["weights"]["RealESRNet_x4plus"] is False
     assert "worker_pictures_total" in client.get("/metrics").text
+    status = client.get("/v1/status").json
+    assert status is not None
+    assert {"model_id": "RealESRGAN_x4plus", "version": None, "tier": "resident"} in status["models"]
+    assert (status["device"], status["memory_kind"]) == ("cpu", "host")
 
 
 def worker_state(app: OpenAPI) -> dict[str, Any]:

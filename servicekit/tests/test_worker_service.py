@@ -18,6 +18,7 @@ import requests
 from example_picture_service import THREADS
 from waiting import is_running, wait_until
 
+from enlight.servicekit.host_memory import host_memory
 from enlight.servicekit.local_service import LocalService
 from enlight.servicekit.worker_service import StopOnce
 
@@ -98,6 +99,32 @@ def test_a_client_that_leaves_takes_its_task_with_it(service: LocalService) -> N
         client.leave()
     assert wait_until(lambda: worker_state(service)["pending"] == 0, 10)
     assert do(service, "pid").status_code == 200
+
+
+def test_the_status_tells_what_is_in_work_and_what_waits(tmp_path: Path) -> None:
+    with service_in(tmp_path) as service:
+        url = f"{service.url}/v1/status"
+
+        def amounts() -> tuple[object, ...]:
+            told = requests.get(url, timeout=10).json()
+            return told["state"], told["running"], told["queued"]
+
+        # Given a worker that is ready
+        assert wait_until(lambda: amounts() == ("ready", 0, 0))
+        told = requests.get(url, timeout=10).json()
+        assert (told["service"], told["hostname"]) == ("example", socket.gethostname())
+        assert told["models"] == [{"model_id": "some-network", "version": None, "tier": "resident"}]
+        memory = host_memory()
+        assert (told["device"], told["memory_kind"]) == ("cpu", "host")
+        assert told["memory_total_bytes"] == memory.total_bytes
+        # When more requests come than it has threads
+        clients = [Leaver(service, "work") for _ in range(THREADS + 3)]
+        # Then those that it has not begun are told apart
+        assert wait_until(lambda: amounts() == ("busy", THREADS, 3), 10), amounts()
+        # And none is left when nobody waits for them any more
+        for client in clients:
+            client.leave()
+        assert wait_until(lambda: amounts() == ("ready", 0, 0), 10), amounts()
 
 
 def test_a_task_that_takes_too_long_is_given_up(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from enlight.servicekit.task_pool import RunningTask, WorkerBroken
 from enlight.upsampler.pure.sizes import SCALE
 from enlight.upsampler.pure.upscaling import WindowSizes
 from enlight.upsampler.requests import UpscaleRequest, WorkerConfig
+from enlight.upsampler.weights import MODEL
 from enlight.upsampler.worker import Upscaler, _encoded
 
 CPU = torch.device("cpu")
@@ -232,13 +233,13 @@ def test_a_task_that_waits_for_the_device_can_be_cancelled(tiny_folder: Path) ->
 
 def test_the_state_says_whether_weights_are_here(tiny_folder: Path, tmp_path: Path) -> None:
     worker = Upscaler(config(tiny_folder), CPU, enlarging)
-    assert {key: worker.state()[key] for key in ("model_loaded", "weights_here", "images_total", "device")} == {
-        "model_loaded": False,
+    assert {key: worker.state()[key] for key in ("loaded", "weights_here", "images_total", "device")} == {
+        "loaded": [],
         "weights_here": True,
         "images_total": 0,
         "device": "cpu",
     }
     for count in itertools.islice(itertools.count(1), 2):
         worker.handle(task())
-        assert (worker.state()["model_loaded"], worker.state()["images_total"]) == (True, count)
+        assert (worker.state()["loaded"], worker.state()["images_total"]) == ([MODEL], count)
     assert Upscaler(config(tmp_path), CPU).state()["weights_here"] is False

@@ -18,6 +18,7 @@ from enlight.servicekit.http import client_gone, create_service_app
 from enlight.servicekit.http_uploads import uploaded_file
 from enlight.servicekit.process import RestartPolicy, Supervisor
 from enlight.servicekit.service_settings import ImageServiceSettings
+from enlight.servicekit.service_status import status_routes
 from enlight.servicekit.settings import load_settings
 from enlight.servicekit.task_pool import RunningTask, WorkerBroken, serve_tasks
 from enlight.servicekit.worker_service import WorkerService
@@ -72,6 +73,7 @@ def create_app() -> OpenAPI:
         sent = uploaded_file(request, form_fields=("image", "file"))
         return {"bytes": len(sent.data), "field": sent.field, "form": sent.form}
 
+    app.register_api(status_routes("example", service.status))
     service.add_metrics(
         app.extensions["metrics"],
         {
@@ -106,7 +108,10 @@ def main(channel: ChildChannel, argument: object) -> None:
         answered += 1
         return COMMANDS[str(task.payload)](task)
 
-    serve_tasks(channel, handle, threads=THREADS, state=lambda: {"answered": answered, "pid": os.getpid()})
+    def state() -> dict[str, object]:
+        return {"answered": answered, "pid": os.getpid(), "device": "cpu", "loaded": ["some-network"]}
+
+    serve_tasks(channel, handle, threads=THREADS, state=state)
 
 
 def _work(task: RunningTask) -> str:

@@ -11,6 +11,7 @@ from enlight.bgrem.settings import Settings
 from enlight.bgrem.weights import SETTING, available
 from enlight.servicekit.http import Readiness, create_service_app
 from enlight.servicekit.logs import configure_logging
+from enlight.servicekit.service_status import status_routes
 from enlight.servicekit.settings import load_settings
 from enlight.servicekit.weight_files import WeightFolder
 from enlight.servicekit.worker_service import picture_worker
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(seed_routes(service))
     app.register_api(cutout_routes(service))
     app.register_api(model_routes(weights))
+    app.register_api(status_routes("bgrem", service.status))
     service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
     app.extensions["enlight"] = service
     if start:

@@ -64,6 +64,12 @@ class Networks:
         return {name: loaded[self._threads].engine for name, loaded in self._loaded.items() if loaded}
 
     @property
+    def device(self) -> str:
+        """What networks run on, as the setting calls it."""
+        provider = self._providers[0]
+        return "cpu" if isinstance(provider, str) else f"cuda:{provider[1]['device_id']}"
+
+    @property
     def providers(self) -> list[str]:
         """What onnxruntime runs networks with, the best first."""
         return [provider if isinstance(provider, str) else provider[0] for provider in self._providers]

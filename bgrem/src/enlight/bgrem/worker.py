@@ -56,10 +56,11 @@ class Worker:
         return result
 
     def state(self) -> Mapping[str, object]:
-        """What ``/ready`` and ``/metrics`` show."""
+        """What ``/ready``, ``/metrics`` and ``/v1/status`` show."""
         return {
+            "device": self._networks.device,
             "providers": self._networks.providers,
-            "loaded_models": sorted(self._networks.engines),
+            "loaded": sorted(self._networks.engines),
             "engines": self._networks.engines,
             "pictures_total": self._made,
         }

@@ -10,6 +10,7 @@ from flask_openapi import OpenAPI
 from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.engine_process import supervise_engine
 from enlight.dreambooth_api.generations import Generations
+from enlight.dreambooth_api.held_models import VersionsOnDisk, held_models
 from enlight.dreambooth_api.routes import base_model_routes, inference_routes, training_routes
 from enlight.dreambooth_api.settings import Settings
 from enlight.dreambooth_api.told_headers import TOLD_HEADERS
@@ -22,6 +23,7 @@ from enlight.servicekit.http_docs import add_answer_headers
 from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.process import Supervisor
+from enlight.servicekit.service_status import ServiceStatus, status_routes
 from enlight.servicekit.settings import load_settings
 from enlight.servicekit.worker_service import STOP_GRACE_S, StopOnce, watch_status
 
@@ -59,7 +61,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         TrainingRecords(settings.trainings_folder, settings.jobs_folder),
         run=run_trainer(settings),
     )
-    service = Service(engine, queue)
+    service = Service(engine, queue, VersionsOnDisk(settings.store_config().cache_folder))
 
     app = create_service_app(
         service="dreambooth-api",
@@ -79,6 +81,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     )
     app.register_api(inference_routes(Generations(settings, catalogue, engine)))
     app.register_api(base_model_routes(catalogue, default=settings.default_base_model))
+    app.register_api(status_routes("dreambooth-api", service.status))
     service.add_metrics(app.extensions["metrics"])
     app.extensions["enlight"] = service
     if start:
@@ -89,9 +92,10 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
 class Service:
     """What runs beside the routes, started and stopped together."""
 
-    def __init__(self, engine: Supervisor, queue: TrainingQueue) -> None:
+    def __init__(self, engine: Supervisor, queue: TrainingQueue, on_disk: VersionsOnDisk) -> None:
         self._engine = engine
         self._queue = queue
+        self._on_disk = on_disk
         self.stop = StopOnce(self._stop)
         """Not ready from now on; trainings end with a checkpoint, then the engine."""
 
@@ -116,7 +120,20 @@ class Service:
 
     def readiness(self) -> Readiness:
         """State of the engine, and how many trainings run and wait."""
-        return Readiness(
-            state="defunct" if self.stop.begun else self._engine.state.value,
-            details={"engine": self._engine.status, "trainings": self._queue.counts()},
+        engine = {name: value for name, value in self._engine.status.items() if name != "models"}
+        return Readiness(self._state, {"engine": engine, "trainings": self._queue.counts()})
+
+    def status(self) -> ServiceStatus:
+        """Of the engine, and of the trainings that this service runs itself."""
+        engine, trainings = self._engine.status, self._queue.counts()
+        return ServiceStatus(
+            self._state,
+            engine,
+            held_models(engine, self._on_disk.names()),
+            queued=trainings["waiting"],
+            running=trainings["running"],
         )
+
+    @property
+    def _state(self) -> str:
+        return "defunct" if self.stop.begun else self._engine.state.value

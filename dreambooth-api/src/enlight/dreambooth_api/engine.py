@@ -31,7 +31,7 @@ from enlight.dreambooth_api.weight_tiers import WeightTiers
 from enlight.servicekit.child import ChildChannel, Task
 from enlight.servicekit.errors import Cancelled, QueueFull, WorkerUnavailable
 from enlight.servicekit.object_store import open_store
-from enlight.torchkit.device import choose_device
+from enlight.torchkit.device import choose_device, device_state
 from enlight.torchkit.gpu_errors import is_device_fault
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.1
 """How soon a cancellation or the end is noticed while no batch runs."""
 SIGN_OF_LIFE_S = 5.0
-"""While models are being fetched the parent hears from the main thread this often, or takes it for hung."""
+"""While no batch runs the parent hears from the main thread this often: of the GPU's memory, which others use too, and
+that it does not hang while models are being fetched."""
 MAX_FETCHES = 64
 """Models being fetched at once, those of requests that were cancelled meanwhile included."""
 FAULT_EXIT_S = 5.0
@@ -132,7 +133,7 @@ class Engine:
                 if batch is not None:
                     self._run_batch(*batch)
                     self._publish()
-                elif time.monotonic() - self._published_s > SIGN_OF_LIFE_S and self._in_flight():
+                elif time.monotonic() - self._published_s > SIGN_OF_LIFE_S:
                     self._publish()
         finally:
             self._delivery.stop()
@@ -233,22 +234,20 @@ class Engine:
             return sum(not generation.closed for generation in self._generations.values())
 
     def _publish(self) -> None:
-        """Tells the parent how the engine is; it is shown under ``/ready`` and ``/metrics``."""
+        """Tells the parent how the engine is; it is shown under ``/ready``, ``/metrics`` and ``/v1/status``."""
         resident = self._runner.resident
-        on_gpu = self._device.type == "cuda"
         self._published_s = time.monotonic()
         with self._changed:
             waiting_images = len(self._queue)
         self._channel.state(
             {
-                "device": str(self._device),
-                "device_name": torch.cuda.get_device_name(self._device) if on_gpu else "CPU",
+                **device_state(self._device),
                 "bases": self._bases.names,
                 "resident_base": resident.base.name if resident else None,
                 "resident_model": resident.buffers.resident if resident else None,
+                "models": self._tiers.told(resident.buffers if resident else None),
                 "gpu_cache_bytes": self._tiers.gpu.used_bytes,
                 "host_cache_bytes": self._tiers.host.used_bytes,
-                "gpu_memory_bytes": torch.cuda.memory_reserved(self._device) if on_gpu else 0,
                 "in_flight": self._in_flight(),
                 "waiting_images": waiting_images,
                 "images_total": self._images,

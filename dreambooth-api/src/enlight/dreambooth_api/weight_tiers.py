@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -10,6 +10,9 @@ from enlight.dreambooth_api.fine_tune import FineTune
 from enlight.dreambooth_api.lru_cache import LruCache
 from enlight.dreambooth_api.requests import CacheTier
 from enlight.dreambooth_api.weight_buffers import WeightBuffers
+
+MAX_TOLD = 100
+"""Models of a tier that are told of: it is done after every batch."""
 
 
 class WeightTiers:
@@ -29,6 +32,15 @@ class WeightTiers:
     def holds(self, version: str) -> bool:
         """Whether this version can be switched to without the disk."""
         return self.gpu.get(version) is not None or self.host.get(version) is not None
+
+    def told(self, buffers: WeightBuffers | None) -> Mapping[CacheTier, Sequence[str]]:
+        """Versions in ``buffers``, and the most recently used ones of each tier."""
+        version = buffers.resident if buffers is not None else None
+        return {
+            "resident": [version] if version is not None else [],
+            "gpu": self.gpu.keys()[-MAX_TOLD:],
+            "host": self.host.keys()[-MAX_TOLD:],
+        }
 
     def switch(self, buffers: WeightBuffers, version: str, read: Callable[[], FineTune]) -> CacheTier | None:
         """Puts a version into the buffers; says where it was, None if ``read`` had to get it.

@@ -14,6 +14,7 @@ from enlight.realesrgan.upscales import Upscales
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.http_docs import add_answer_headers
 from enlight.servicekit.logs import configure_logging
+from enlight.servicekit.service_status import status_routes
 from enlight.servicekit.settings import load_settings, variable_name
 from enlight.servicekit.weight_files import WeightFolder
 from enlight.servicekit.worker_service import picture_worker
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         finish_document=partial(add_answer_headers, headers={"upsampler": WHAT_RAN}),
     )
     app.register_api(upscaling_routes(Upscales(service, folder)))
+    app.register_api(status_routes("realesrgan", service.status))
     service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
     app.extensions["enlight"] = service
     if start:

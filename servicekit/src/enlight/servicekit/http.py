@@ -33,7 +33,7 @@ from enlight.servicekit.schemas import ErrorBody, LiveBody, ReadyBody, ServiceIn
 logger = logging.getLogger(__name__)
 
 MIB = 1 << 20
-QUIET_RULES = frozenset({"/live", "/ready", "/metrics"})
+QUIET_RULES = frozenset({"/live", "/ready", "/metrics", "/v1/status"})
 """Asked every few seconds by machines: not logged at level info."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

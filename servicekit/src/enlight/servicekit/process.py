@@ -154,6 +154,7 @@ class Supervisor:
                 "restarts": max(0, self._starts - 1),
                 "last_error": self._last_error,
                 "pending": len(self._tickets),
+                "running": sum(ticket.begun for ticket in self._tickets.values()),
                 "uptime_s": up_s,
             }
 

@@ -22,6 +22,7 @@ class Ticket:
         self._changed = threading.Condition()
         self._events: deque[object] = deque(maxlen=MAX_KEPT_EVENTS)
         self._progress: object = None
+        self._begun = False
         self._cancelled = False
         self._done = False
         self._value: object = None
@@ -32,6 +33,12 @@ class Ticket:
         """True when the answer is there."""
         with self._changed:
             return self._done
+
+    @property
+    def begun(self) -> bool:
+        """True once the worker has told of it."""
+        with self._changed:
+            return self._begun
 
     @property
     def on_progress(self) -> object:
@@ -84,6 +91,7 @@ class Ticket:
     def report(self, payload: object) -> None:
         """For the supervisor: a progress payload came."""
         with self._changed:
+            self._begun = True
             self._progress = payload
             self._events.append(payload)
             self._changed.notify_all()

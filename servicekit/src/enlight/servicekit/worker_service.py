@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 from enlight.servicekit.errors import ClientGone, UpstreamTimeout
 from enlight.servicekit.http import Readiness
 from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.process import Supervisor
 from enlight.servicekit.service_settings import ImageServiceSettings
+from enlight.servicekit.service_status import ServiceStatus, resident
 
 PASSIVE_THREADS: Mapping[str, str] = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Environment of a worker: OpenMP threads that spin while they wait would take a shared CPU's cores from each other."""
@@ -98,6 +100,11 @@ class WorkerService:
         """State of the worker, with its reasons."""
         state = "defunct" if self.stop.begun else self._worker.state.value
         return Readiness(state=state, details={"worker": self._worker.status})
+
+    def status(self) -> ServiceStatus:
+        """The same for ``/v1/status``; the worker publishes as ``loaded`` which networks it has in memory."""
+        worker = self._worker.status
+        return ServiceStatus(self.readiness().state, worker, resident(cast(Sequence[str], worker.get("loaded", ()))))
 
     def add_metrics(self, metrics: ServiceMetrics, watched: Mapping[str, str]) -> None:
         """Gauges ``worker_<key>`` of numbers in the worker's status, as key and help text."""

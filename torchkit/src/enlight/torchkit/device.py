@@ -26,10 +26,17 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_state(device: torch.device) -> dict[str, object]:
-    """What a worker publishes of its device: name and memory held, for ``/ready`` and ``/metrics``."""
-    on_gpu = device.type == "cuda"
+    """What a worker publishes of its device, for ``/ready``, ``/metrics`` and ``/v1/status``.
+
+    That is its name, what this process holds of a GPU's memory, and what everybody does.
+    """
+    if device.type != "cuda":
+        return {"device": str(device), "device_name": "CPU", "gpu_memory_bytes": 0}
+    free_bytes, total_bytes = torch.cuda.mem_get_info(device)
     return {
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if on_gpu else "CPU",
-        "gpu_memory_bytes": torch.cuda.memory_reserved(device) if on_gpu else 0,
+        "device_name": torch.cuda.get_device_name(device),
+        "gpu_memory_bytes": torch.cuda.memory_reserved(device),
+        "device_memory_used_bytes": total_bytes - free_bytes,
+        "device_memory_total_bytes": total_bytes,
     }

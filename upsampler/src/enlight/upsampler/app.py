@@ -8,6 +8,7 @@ from flask_openapi import OpenAPI
 
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
+from enlight.servicekit.service_status import status_routes
 from enlight.servicekit.settings import load_settings
 from enlight.servicekit.worker_service import picture_worker
 from enlight.upsampler.requests import WorkerConfig
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     )
     requests = UpscaleRequests(max_prompt_chars=settings.max_prompt_chars, default_steps=settings.default_steps)
     app.register_api(upscaling_routes(requests, service, ModelFolder(settings.weights_folder)))
+    app.register_api(status_routes("upsampler", service.status))
     service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
     app.extensions["enlight"] = service
     if start:

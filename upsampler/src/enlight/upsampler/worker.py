@@ -92,11 +92,11 @@ class Upscaler:
         self._out_of_memory = 0
 
     def state(self) -> Mapping[str, object]:
-        """For ``/ready`` and ``/metrics``."""
+        """For ``/ready``, ``/metrics`` and ``/v1/status``."""
         return {
             **device_state(self._device),
             "model": MODEL,
-            "model_loaded": self._model is not None,
+            "loaded": [MODEL] if self._model is not None else [],
             "weights_here": not self._folder.missing(),
             "images_total": self._images,
             "out_of_memory_total": self._out_of_memory,
