@@ -11,6 +11,8 @@ from enlight.dashboard.error_pages import show_errors
 from enlight.dashboard.main_api.client import MainApi
 from enlight.dashboard.main_api.relays import EventRelay
 from enlight.dashboard.pages.front import front_page
+from enlight.dashboard.pages.generate.api_limits import ApiLimits
+from enlight.dashboard.pages.generate.picture_routes import picture_pages
 from enlight.dashboard.pages.generate.routes import generate_pages
 from enlight.dashboard.pages.make.photo_uploads import PhotoUploads
 from enlight.dashboard.pages.make.routes import UPLOAD_RULES, make_pages
@@ -46,7 +48,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     main_api = MainApi(
         settings.main_api_url, read_timeout_s=settings.read_timeout_s, work_timeout_s=settings.work_timeout_s
     )
-    streams = EventRelay(settings.max_event_streams)
+    streams, limits = EventRelay(settings.max_event_streams), ApiLimits()
     uploads = PhotoUploads(settings.max_uploads, max_body_bytes=settings.max_body_bytes)
     app = create_service_app(
         service="dashboard",
@@ -71,7 +73,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(sign_in_pages(main_api, cookies))
     app.register_blueprint(front_page())
     app.register_blueprint(make_pages(uploads, streams))
-    app.register_blueprint(generate_pages())
+    app.register_blueprint(generate_pages(streams, limits, work_timeout_s=settings.work_timeout_s))
+    app.register_blueprint(picture_pages(limits))
     app.register_blueprint(run_pages())
     app.extensions["enlight"] = _NothingBesides()
     return app

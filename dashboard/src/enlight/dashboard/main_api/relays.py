@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from threading import BoundedSemaphore
 
 from flask import Response, request
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
+from enlight.dashboard.main_api.browser_watch import BrowserWatch
 from enlight.dashboard.main_api.client import Query, current_api
 from enlight.servicekit.errors import QueueFull, UpstreamFailed
+from enlight.servicekit.http import client_gone
 
 PIECE_BYTES = 256 << 10
 EVENT_SILENCE_S = 60.0
@@ -46,6 +50,7 @@ class EventRelay:
 
     def __init__(self, max_streams: int) -> None:
         self._places = BoundedSemaphore(max_streams)
+        self._watch = BrowserWatch()
 
     def relay(
         self, method: str, path: str, data: bytes | None = None, *, silence_s: float = EVENT_SILENCE_S
@@ -62,9 +67,11 @@ class EventRelay:
         except BaseException:
             self._places.release()
             raise
+        forget = self._watch.add(partial(client_gone, request.environ), partial(_end_reading, answer))
         response = Response(_events(answer), mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
         def end() -> None:
+            forget()
             answer.close()  # main-api sees that nobody listens
             self._places.release()
 
@@ -78,6 +85,11 @@ def _events(answer: BaseHTTPResponse) -> Iterator[bytes]:
             yield piece
     except (HTTPError, OSError):
         return  # the browser connects again, and says what it has seen
+
+
+def _end_reading(answer: BaseHTTPResponse) -> None:
+    with suppress(ValueError, RuntimeError, OSError):  # it is at its end already
+        answer.shutdown()
 
 
 def _open(path: str, query: Query | None) -> BaseHTTPResponse:

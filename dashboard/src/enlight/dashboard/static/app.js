@@ -18,7 +18,9 @@ export async function ask(address, options = {}) {
   }
   if (!answer.ok) {
     const body = await answer.json().catch(() => ({}));
-    throw new Error(body.message || `The server answered ${answer.status}.`);
+    throw Object.assign(new Error(body.message || `The server answered ${answer.status}.`), {
+      fields: body.error?.details?.fields, // of the form that are wrong, each with a `message`
+    });
   }
   return answer;
 }
@@ -61,7 +63,9 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("htmx:load", (event) => showTimes(event.target));
-document.addEventListener("htmx:sendError", () =>
-  notify("The page cannot reach its server. It tries again by itself where something is followed.", { problem: true }),
-);
+document.addEventListener("htmx:sendError", (event) => {
+  if (!event.target.matches("[data-live]")) { // live.js says it where the figures are
+    notify("The page cannot reach its server. It tries again by itself where something is followed.", { problem: true });
+  }
+});
 showTimes(document);
