@@ -16,6 +16,7 @@ from enlight.dashboard.pages.generate.picture_routes import picture_pages
 from enlight.dashboard.pages.generate.routes import generate_pages
 from enlight.dashboard.pages.make.photo_uploads import PhotoUploads
 from enlight.dashboard.pages.make.routes import UPLOAD_RULES, make_pages
+from enlight.dashboard.pages.run.model_import import IMPORT_RULE
 from enlight.dashboard.pages.run.routes import run_pages
 from enlight.dashboard.security.guard import Guard
 from enlight.dashboard.security.sessions import SessionCookies, current_session
@@ -57,7 +58,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         # The page is there without main-api, too: it says so, and asks again.
         readiness=lambda: Readiness("ready", {"main_api_url": settings.main_api_url}),
         default_body_limit_bytes=settings.max_small_body_bytes,
-        body_limits=dict.fromkeys(UPLOAD_RULES, settings.max_body_bytes),
+        body_limits={**dict.fromkeys(UPLOAD_RULES, settings.max_body_bytes), IMPORT_RULE: settings.max_model_bytes},
         authenticate=guard.admit,
         front_page=False,
     )
@@ -75,7 +76,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(make_pages(uploads, streams))
     app.register_blueprint(generate_pages(streams, limits, work_timeout_s=settings.work_timeout_s))
     app.register_blueprint(picture_pages(limits))
-    app.register_blueprint(run_pages())
+    app.register_blueprint(run_pages(cookies, uploads))
     app.extensions["enlight"] = _NothingBesides()
     return app
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from flask import Flask
 from jinja2 import PackageLoader, StrictUndefined
 
+from enlight.dashboard.charts import seconds
 from enlight.dashboard.security.sessions import current_session
 from enlight.dashboard.static_files import asset
 
@@ -19,7 +20,7 @@ def add_helpers(app: Flask) -> None:
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     app.jinja_env.loader = PackageLoader("enlight.dashboard")
     app.jinja_env.globals.update(asset=asset)
-    app.jinja_env.filters.update(size=size, duration=duration, moment=moment, ago=ago)
+    app.jinja_env.filters.update(size=size, duration=duration, seconds=seconds, moment=moment, ago=ago, ahead=ahead)
     app.context_processor(lambda: {"session": current_session()})
 
 
@@ -63,3 +64,12 @@ def ago(text: str | None) -> str:
             count = int(passed_s // length_s)
             return f"{count} {name}{'s' if count > 1 else ''} ago"
     return "just now"
+
+
+def ahead(text: str | None) -> str:
+    """``in 5 min``, ``now``; a dash for None."""
+    when = moment(text)
+    if when is None:
+        return "–"
+    left_s = (when.astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    return f"in {duration(left_s)}" if left_s > 0 else "now"
