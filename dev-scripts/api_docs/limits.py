@@ -10,8 +10,10 @@ from enlight.dreambooth_api.schemas import MAX_PHOTOS
 from enlight.dreambooth_api.settings import Settings as DreamboothApi
 from enlight.dreambooth_api.training_events import KEEP_ALIVE_S
 from enlight.dreambooth_api.training_records import ENDED_KEPT
+from enlight.jobkit.job_histories import LINES_KEPT
 from enlight.main_api.settings import Settings as MainApi
 from enlight.main_api.trainings.leftovers import UNTOUCHED_S
+from enlight.main_api.trainings.samples import MAX_SAMPLES
 from enlight.main_api.usage.routes import MAX_DAYS
 from enlight.main_api.webhooks.addresses import MAX_URL_CHARS
 from enlight.main_api.webhooks.deliveries import KEPT_S
@@ -117,6 +119,8 @@ _GROUPS: tuple[tuple[str, tuple[_Set | _Fixed, ...]], ...] = (
         "Numbers",
         (
             _Fixed("photos of a training", f"1 to {MAX_PHOTOS}, 5 to 20 are best"),
+            _Fixed("samples of a training", f"{MAX_SAMPLES}"),
+            _Fixed("lines of a training's log", f"the last {LINES_KEPT}"),
             _Set("pictures of one generation", "max_images_per_request", (DreamboothApi,)),
             _Set("requests that main-api hands on at once", "max_requests", (MainApi,)),
             _Set("requests at once, running and waiting", "max_requests", _PICTURE_SERVICES),
@@ -158,12 +162,13 @@ _GROUPS: tuple[tuple[str, tuple[_Set | _Fixed, ...]], ...] = (
         "What is kept",
         (
             _Fixed("models", "until they are deleted"),
-            _Fixed("main-api's trainings", "until they are deleted"),
+            _Fixed("main-api's trainings, their logs and samples", "until they are deleted"),
             _Fixed("ended trainings of dreambooth-api", f"the last {ENDED_KEPT:,}"),
             _Fixed(
                 "photos and checkpoints of a training",
                 f"to its end; what a crash leaves, {_duration(UNTOUCHED_S)} more",
             ),
+            _Set("photos of one that ended without a model, for another try", "ended_photos_kept_s", (MainApi,)),
             _Set("those of an interrupted `/train` of dreambooth-api", "checkpoint_retention_s", (DreamboothApi,)),
             _Set("answers that are computed once", "cache_ttl_s", (MainApi,)),
             _Fixed("webhooks that were delivered or given up", _duration(KEPT_S)),

@@ -78,18 +78,21 @@ TRAININGS: tuple[Route | Topic, ...] = (
         curl -sS $API/v1/trainings -H 'Content-Type: application/json' -H 'Idempotency-Key: curl-robot-1' \\
           -d @- <<EOF > training.json
         {"instance_prompt": "a sks robot", "model_id": "curl-robot", "photos": $photos,
-         "preset": "recommended", "max_training_steps": 10}
+         "preset": "recommended", "max_training_steps": 10,
+         "sample_prompt": "a sks robot on the beach", "sample_every_steps": 5}
         EOF
         id=$(answer '["id"]' < training.json)
         """,
         """
         body = {"instance_prompt": "a sks robot", "model_id": "python-robot", "photos": photos,
-                "preset": "recommended", "max_training_steps": 10}
+                "preset": "recommended", "max_training_steps": 10,
+                "sample_prompt": "a sks robot on the beach", "sample_every_steps": 5}
         headers = {"Idempotency-Key": "python-robot-1"}
         training = requests.post(f"{API}/v1/trainings", json=body, headers=headers).json()
         """,
         _TRAINING,
-        more="What the body leaves out is the preset's, without a preset the service's.",
+        more="What the body leaves out is the preset's, without a preset the service's. Samples change nothing of what "
+        "is trained; each takes the time of one generated picture.",
         errors=(
             *BAD_PICTURE,
             (Conflict, "the model is being removed"),
@@ -129,8 +132,42 @@ TRAININGS: tuple[Route | Topic, ...] = (
                 print(line)
 
         """,
-        more='A `state` is such as `{"state": "running", "attempt": 1}`, a `progress` is as the training shows it.',
+        more='A `state` is such as `{"state": "running", "attempt": 1}`; a `progress` and a `sample` are as the '
+        "training shows them. Whoever comes later, or again, gets the samples that there are.",
         errors=FOLLOWING,
+    ),
+    Route(
+        "GET /v1/trainings/{training_id}/samples/{step}",
+        """
+        curl -sS $API/v1/trainings/$id/samples/5 > sample.png
+        """,
+        """
+        sample = requests.get(f"{API}/v1/trainings/{training['id']}/samples/5").content
+        """,
+        errors=((NotFound, "no such training, or no sample of this step"),),
+    ),
+    Route(
+        "GET /v1/trainings/{training_id}/losses",
+        """
+        curl -sS $API/v1/trainings/$id/losses
+        """,
+        """
+        requests.get(f"{API}/v1/trainings/{training['id']}/losses").json()
+        """,
+        '{"losses": [{"step": 1, "loss": 0.21}, {"step": 10, "loss": 0.12}]}',
+        errors=NO_TRAINING,
+    ),
+    Route(
+        "GET /v1/trainings/{training_id}/log",
+        """
+        curl -sS "$API/v1/trainings/$id/log?lines=50"
+        """,
+        """
+        requests.get(f"{API}/v1/trainings/{training['id']}/log", params={"lines": 50}).json()
+        """,
+        '{"lines": [{"at": "...", "level": "info", "attempt": 1, "message": "Training begins: 10 steps.", '
+        '"trace": null}], "truncated": false}',
+        errors=NO_TRAINING,
     ),
     Route(
         "POST /v1/trainings/{training_id}/cancel",
@@ -150,6 +187,29 @@ TRAININGS: tuple[Route | Topic, ...] = (
         """,
         _TRAINING,
         errors=(*NO_TRAINING, (Conflict, "it has succeeded or failed already")),
+    ),
+    Route(
+        "POST /v1/trainings/{training_id}/retry",
+        """
+        curl -sS -X POST $API/v1/trainings/$other/retry > again.json
+        again=$(answer '["id"]' < again.json)
+        curl -sS -X POST $API/v1/trainings/$again/cancel
+        curl -sSN $API/v1/trainings/$again/events    # to its end
+        """,
+        """
+        again = requests.post(f"{API}/v1/trainings/{other['id']}/retry").json()
+        requests.post(f"{API}/v1/trainings/{again['id']}/cancel").json()
+        requests.get(f"{API}/v1/trainings/{again['id']}/events").text    # to its end
+        """,
+        '{"id": "tr-...", "state": "queued", "model_id": "curl-robot", "retry_of": "tr-...", "attempt": 0}',
+        more="Its end is told where that of the first one was to be told, unless this request says where. It begins "
+        "with the first step; checkpoints of the first one are not used.",
+        errors=(
+            *NO_TRAINING,
+            (Conflict, "it did not fail and was not cancelled, or its photos are no longer kept"),
+            (QuotaExceeded, "as many trainings of yours wait and run as may"),
+            (QueueFull, "too many trainings wait"),
+        ),
     ),
     Route(
         "DELETE /v1/trainings/{training_id}",

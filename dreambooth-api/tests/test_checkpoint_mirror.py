@@ -215,6 +215,22 @@ def test_uploads_take_up_what_appears(bench: Bench) -> None:
         assert wait_until(lambda: bench.names() == ["00000100-0001"] and bench.mirror(2).restore() == 100)
 
 
+def test_what_goes_before_a_checkpoint_is_there_when_it_is(bench: Bench) -> None:
+    # Given something that whoever goes on from the checkpoint does not make again
+    seen: list[list[str]] = []
+    told: list[str] = []
+    with CheckpointUploads(
+        bench.mirror(1),
+        every_s=0.01,
+        before_upload=lambda: seen.append(bench.names()),
+        tell=lambda level, message: told.append(f"{level}: {message}"),
+    ):
+        bench.save(1, 100)
+        assert wait_until(lambda: bool(told))
+    # Then it went when nothing of the checkpoint was there, once for each, and what became of that is told
+    assert (seen, told) == ([[]], ["info: The checkpoint of step 100 is kept."])
+
+
 @pytest.mark.parametrize(
     ("error", "restored"),
     [(WorkerUnavailable("stopped"), 100), (InternalError("a defect"), 100), (JobCancelled("unwanted"), 0)],

@@ -11,7 +11,7 @@ from tiny_base import build_tiny_base
 from tiny_training import make_config, make_request, write_photos
 
 from enlight.dreambooth_api.bases import PRESETS_FILE
-from enlight.dreambooth_api.requests import TrainerConfig, TrainingRequest
+from enlight.dreambooth_api.requests import SAMPLE_FIELDS, TrainerConfig, TrainingRequest
 from enlight.dreambooth_api.training_identity import training_fingerprint
 
 
@@ -38,7 +38,11 @@ def test_what_does_not_change_the_weights_does_not_change_the_identity(config: T
 
 @pytest.mark.parametrize(
     "field",
-    [field.name for field in dataclasses.fields(TrainingRequest) if field.name not in ("photos", "preset")],
+    [
+        field.name
+        for field in dataclasses.fields(TrainingRequest)
+        if field.name not in ("photos", "preset", *SAMPLE_FIELDS)
+    ],
 )
 def test_every_parameter_of_the_request_counts(config: TrainerConfig, field: str) -> None:
     value = getattr(config.request, field)

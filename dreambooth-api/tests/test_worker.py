@@ -24,6 +24,7 @@ from enlight.jobkit.jobs import Job
 WORKER = "enlight.dreambooth_api.worker"
 STEPS = 60
 EVERY = 5
+SAMPLE_EVERY = 6
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def dispatch(valkey: EmbeddedServer) -> Iterator[Callable[[Job], None]]:
 def _undisturbed(site: WorkerSite, job: Job, photos: tuple[Path, ...]) -> dict[str, str]:
     """SHA-256 of the files that a trainer publishes of the same request when nothing happens to it."""
     settings = site.settings("undisturbed", bucket_url="")
-    request = TrainingRequest(**{**job.request, "photos": photos})
+    request = TrainingRequest(**{**job.request, "photos": photos, "sample_prompt": None})
     base = BaseCatalogue(settings.models_folder).bases()[request.base_name]
     store = ModelStore(settings.open_models_bucket())
     outcome = Trainer(RecordingChannel(), settings.trainer_config(base, request, settings.work_folder), store).run()
@@ -61,7 +62,12 @@ def test_a_training_that_was_stopped_and_killed_publishes_what_an_undisturbed_on
     site = queued_site
 
     # Given a job whose worker is stopped behind its first checkpoint
-    job = site.add_job(model_id="m-disturbed", max_training_steps=STEPS)
+    job = site.add_job(
+        model_id="m-disturbed",
+        max_training_steps=STEPS,
+        sample_prompt="a photo of sks dog",
+        sample_every_steps=SAMPLE_EVERY,
+    )
     dispatch(job)
     with site.process(WORKER, name="stopped", checkpoint_every_steps=EVERY) as worker:
         site.wait_for(job, lambda job: site.checkpoints(job))
@@ -95,7 +101,12 @@ def test_a_training_that_was_stopped_and_killed_publishes_what_an_undisturbed_on
     assert done.result is not None
     assert done.result["resumed_from_step"] == newest_step > EVERY
     assert site.hashes(job) == _undisturbed(site, job, job_photos)
-    assert list(site.objects.list(f"{job.id}/")) == []
+    # And no sample is missing or there twice, nor does the curve of the losses go back
+    assert sorted(sample.step for sample in done.samples) == list(range(SAMPLE_EVERY, STEPS + 1, SAMPLE_EVERY))
+    assert site.folders(job) == {"samples"}
+    steps = [step for step, _ in site.histories.losses(job.id)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == STEPS
 
 
 def test_the_queue_names_jobs_and_has_no_other_power(

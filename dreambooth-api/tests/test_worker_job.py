@@ -61,7 +61,7 @@ def test_what_another_attempt_would_meet_again_ends_the_job(
     job = site.work_here(site.add_job(**changes))  # type: ignore[arg-type]
     assert job.state == "failed"
     assert job.reason == {"code": code, "message": message, "details": {}}
-    assert list(site.objects.list(f"{job.id}/")) == []
+    assert site.folders(job) == {"photos"}  # for another try
 
 
 def test_a_base_without_weights_ends_the_job(site: WorkerSite, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_cancelled_job_ends_as_such(site: WorkerSite) -> None:
     assert time.monotonic() - begun_s < 5
     assert site.job(job).state == "cancelled"
     assert site.models.versions(job.model_id) == []
-    assert list(site.objects.list(f"{job.id}/")) == []
+    assert site.folders(job) == {"photos"}
 
 
 def test_a_stopping_worker_gives_its_job_back(site: WorkerSite) -> None:
@@ -157,7 +157,8 @@ def test_a_bucket_that_goes_away_before_the_training_costs_no_attempt(site: Work
     (tmp_path / "jobs").rename(tmp_path / "away")
 
     # When it is worked on
-    attempt = TrainingAttempt(job, leases, site.objects, site.models, site.settings(), threading.Event())
+    history = site.history(job)
+    attempt = TrainingAttempt(job, leases, history, site.objects, site.models, site.settings(), threading.Event())
     attempt.run()
 
     # Then it goes back to the queue, and no attempt was lost
@@ -233,6 +234,7 @@ def test_a_version_whose_attempt_may_still_commit_it_is_left(site: WorkerSite) -
     attempt = TrainingAttempt(
         claimed,
         Forgetful(site.database, lease_s=LEASE_S),
+        site.history(claimed),
         site.objects,
         site.models,
         site.settings(),

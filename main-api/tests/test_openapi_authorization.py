@@ -6,6 +6,7 @@ A route that is added is walked by itself; one that the walk cannot fill fails i
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 import secrets
@@ -26,11 +27,13 @@ from training_gateway import training_body
 from werkzeug.test import TestResponse
 
 from enlight.dreambooth_api.training_jobs import new_job_id
+from enlight.jobkit.jobs import JobSample, sample_key
 from enlight.main_api.gallery.files import PictureFiles
 from enlight.main_api.gallery.gallery import Gallery, NewPicture
 from enlight.main_api.gallery.records import PictureRecords, new_picture_id
 from enlight.main_api.keys.key_format import new_key
 from enlight.main_api.settings import Settings
+from enlight.main_api.stores import Stores
 from enlight.main_api.webhooks.webhooks import event_id
 from enlight.servicekit.http_docs import operations_of
 from enlight.servicekit.schemas import EXAMPLE_PICTURE
@@ -55,7 +58,8 @@ class Things:
 
     @property
     def names(self) -> list[str]:
-        return [*self.by_parameter.values(), *self.hidden]
+        values = [value for name, value in self.by_parameter.items() if name != "step"]  # a number is nobody's
+        return [*values, *self.hidden]
 
 
 @dataclass
@@ -88,10 +92,12 @@ class Walk:
             bucket_id = stores.names.reserve(OWNER, name)
             publish(stores.models, bucket_id, write_lora(self.folder / mark, seed=1), "lora")
             gallery = Gallery(PictureRecords(stores.database), PictureFiles(stores.pictures), max_pictures=1000)
+            training_id = _json(training)["id"]
+            _add_sample(stores, training_id)
             picture = gallery.keep(OWNER, NewPicture("generation", PICTURE, "image/png", {"prompt": prompt}, name))
-        training_id = _json(training)["id"]
         things = {
             "training_id": training_id,
+            "step": STEP,
             "model_id": name,
             "key_id": _json(key)["id"],
             "delivery_id": event_id(training_id),
@@ -100,7 +106,18 @@ class Walk:
         return Things(things, (OWNER, f"Trained-{mark}", prompt, url, bucket_id, f"Key-{mark}", _json(key)["key"]))
 
 
+def _add_sample(stores: Stores, training_id: str) -> None:
+    """What a worker does, which then gives the training back."""
+    job = stores.jobs.claim(training_id, "worker")
+    assert job is not None
+    sample = JobSample(int(STEP), job.attempt, 1.0, len(PICTURE), hashlib.sha256(PICTURE).hexdigest())
+    stores.job_objects.put_bytes(sample_key(training_id, sample), PICTURE)
+    stores.jobs.add_sample(training_id, job.attempt, sample)
+    stores.jobs.release(training_id, job.attempt)
+
+
 PICTURE = base64.b64decode(EXAMPLE_PICTURE)
+STEP = "20"
 OWNER, STRANGER = f"owner-{secrets.token_hex(4)}", f"stranger-{secrets.token_hex(4)}"
 
 
@@ -109,6 +126,7 @@ def nobodys_things() -> dict[str, str]:
     training_id = new_job_id()
     return {
         "training_id": training_id,
+        "step": STEP,
         "model_id": f"Model-{secrets.token_hex(6)}",
         "key_id": secrets.token_hex(8),
         "delivery_id": event_id(training_id),
@@ -275,7 +293,7 @@ class NotedBody(io.RawIOBase):
 @pytest.mark.parametrize("operation", OF_ONE_THING, ids=str)
 def test_what_is_another_tenant_s_is_not_there(walk: Walk, owned: Things, operation: Described) -> None:
     # Given a thing of the owner, and a name of nothing
-    (parameter,) = operation.parameters("path")
+    parameter, *_ = operation.parameters("path")
     nothing = nobodys_things()
     askers = [walk.stranger, *([] if parameter in ADMINS_REACH else [walk.admin])]
     for method in [operation.method, *(["HEAD"] if operation.method == "GET" else [])]:
@@ -317,9 +335,10 @@ def test_a_tenant_is_told_nothing_of_another(walk: Walk, owned: Things, operatio
     named = set(operation.body_fields()) & {"model_id"}
     for name in named:
         asked.append((asked[0][0] | {"json": {**body, name: owned.by_parameter[name]}}, owned.by_parameter[name]))
-    # When others send them
+    # When somebody sends them who has not named any of these things before: errors of one's own are told of
+    newcomer = client_of(walk.app, make_key(walk.settings, f"newcomer-{secrets.token_hex(4)}"))
     for request, sent in asked:
-        answer = walk.stranger.open(**request)
+        answer = newcomer.open(**request)
         # Then the answer is one that the document knows, with nothing of the owner in it
         assert answer.status_code in operation.statuses, f"{request}: {answer.status_code} {answer.text}"
         _assert_nothing_of(owned, answer, but=sent)

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from answers import assert_error
 from embedded_servers import EmbeddedServer, mongo_server
 from training_gateway import Connections, Gateway, OpenGateway, gateway
+from training_streams import Event, follow
 from waiting import wait_until
 
 from enlight.dreambooth_api import training_events
 from enlight.jobkit.jobs import Job
 
 pytest_plugins = ["training_fixtures"]
-
-
-class Event(NamedTuple):
-    id: int
-    name: str
-    data: dict[str, Any]
-
-
-def follow(gate: Gateway, job_id: str, last_event_id: int | None = None) -> Iterator[Event]:
-    """The events as they come; closing the iterator closes the stream."""
-    headers = {} if last_event_id is None else {"Last_Event_ID": str(last_event_id)}
-    response = gate.get(f"/v1/trainings/{job_id}/events", **headers)
-    assert (response.status_code, response.mimetype) == (200, "text/event-stream")
-    with closing(response):
-        for block in response.iter_encoded():
-            text = block.decode()
-            if not text.startswith(":"):
-                lines = dict(line.split(": ", 1) for line in text.strip().splitlines())
-                yield Event(int(lines["id"]), lines["event"], json.loads(lines["data"]))
 
 
 def progress(step: int) -> dict[str, Any]:

@@ -219,12 +219,12 @@ def test_a_database_that_dies_before_the_record_leaves_no_training(tmp_path: Pat
             assert len(leftovers) == 1
             # And nothing is removed on a guess
             with pytest.raises(Exception, match="database"):
-                sweep(TrainingObjects(objects), gate.store, untouched_s=-1)
+                sweep(TrainingObjects(objects), gate.store, photos_kept_s=0, untouched_s=-1)
             assert {info.key.split("/")[0] for info in objects.list()} == leftovers
             # When it is there again: no training, and the sweep takes the photos
             mongo.start()
             assert gate.store.count("queued") == 0
-            sweep(TrainingObjects(objects), gate.store, untouched_s=-1)
+            sweep(TrainingObjects(objects), gate.store, photos_kept_s=0, untouched_s=-1)
             assert list(objects.list()) == []
 
 
@@ -232,9 +232,9 @@ def test_the_sweep_takes_what_is_over_and_nothing_else(gate: Gateway) -> None:
     waiting, running, failed = gate.start("a"), gate.start("b"), gate.start("c")
     gate.claim(running)
     gate.fail(failed, "job_failed", "x")
-    sweep(TrainingObjects(gate.objects), gate.store)
+    sweep(TrainingObjects(gate.objects), gate.store, photos_kept_s=0)
     assert gate.keys(failed)  # touched a moment ago: a request or a worker may still be at it
-    sweep(TrainingObjects(gate.objects), gate.store, untouched_s=-1)
+    sweep(TrainingObjects(gate.objects), gate.store, photos_kept_s=0, untouched_s=-1)
     assert (len(gate.keys(waiting)), len(gate.keys(running)), gate.keys(failed)) == (3, 3, [])
 
 
@@ -303,11 +303,12 @@ def test_a_training_s_end_is_shown_under_the_tenant_s_name(gate: Gateway) -> Non
     assert bucket_id not in gate.get(f"/v1/trainings/{failed}").text
 
 
-def test_a_waiting_training_is_cancelled_at_once_and_its_photos_go(gate: Gateway) -> None:
+def test_a_waiting_training_is_cancelled_at_once_and_its_photos_wait_for_another_try(gate: Gateway) -> None:
     job_id = gate.start()
+    gate.objects.put_bytes(f"{job_id}/checkpoints/00000001-0001/seal.json", b"{}")  # of a worker that gave it back
     answer = gate.post(f"/v1/trainings/{job_id}/cancel", {})
     assert (answer.status_code, answer.json and answer.json["state"]) == (202, "cancelled")
-    assert gate.keys(job_id) == []
+    assert gate.keys(job_id) == [f"{job_id}/photos/{index:02d}" for index in range(3)]
     assert gate.store.claim(job_id, "worker") is None
     # Twice is no error
     assert gate.post(f"/v1/trainings/{job_id}/cancel", {}).status_code == 202

@@ -9,6 +9,7 @@ sh.enableSharding(databaseName);
 // By tenant where something is unique within a tenant: a shard can only see that of what it has itself.
 const keys = {
   jobs: "tenant",
+  job_histories: "_id",
   models: "tenant",
   keys: "_id",
   usage: "_id",

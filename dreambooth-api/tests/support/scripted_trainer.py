@@ -7,7 +7,7 @@ import signal
 import time
 
 from enlight.dreambooth_api.model_store import ModelDescription, ModelStore
-from enlight.dreambooth_api.requests import TrainerConfig, TrainingOutcome, TrainingProgress
+from enlight.dreambooth_api.requests import TrainerConfig, TrainingOutcome, TrainingProgress, TrainingSample
 from enlight.servicekit.child import ChildChannel
 from enlight.servicekit.errors import Cancelled, OutOfGpuMemory, WorkerUnavailable
 from enlight.servicekit.object_store import open_store
@@ -21,6 +21,8 @@ def main(channel: ChildChannel, config: TrainerConfig) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         elif word == "fill-memory":
             raise OutOfGpuMemory("It does not fit.")
+        elif word == "sample":
+            channel.progress(0, TrainingSample(1, b"a picture", 0.1))
         elif word == "wait":
             _wait(channel)
         elif word == "wait-for-go":

@@ -17,8 +17,10 @@ from enlight.dreambooth_api.requests import (
     Base,
     StoreConfig,
     TrainerConfig,
+    TrainerRemark,
     TrainingProgress,
     TrainingRequest,
+    TrainingSample,
 )
 from enlight.dreambooth_api.trainer import MakeStep, make_eager_step
 
@@ -89,6 +91,8 @@ class RecordingChannel:
         self.closing = False
         self.cancel = False
         self.sent: list[TrainingProgress] = []
+        self.samples: list[TrainingSample] = []
+        self.remarks: list[TrainerRemark] = []
         self.results: list[object] = []
         self._on_progress = on_progress
 
@@ -98,10 +102,15 @@ class RecordingChannel:
 
     def progress(self, task_id: int, payload: object) -> None:
         assert task_id == 0
-        assert isinstance(payload, TrainingProgress)
-        self.sent.append(payload)
-        if self._on_progress:
-            self._on_progress(payload)
+        if isinstance(payload, TrainingSample):
+            self.samples.append(payload)
+        elif isinstance(payload, TrainerRemark):
+            self.remarks.append(payload)
+        else:
+            assert isinstance(payload, TrainingProgress)
+            self.sent.append(payload)
+            if self._on_progress:
+                self._on_progress(payload)
 
     def result(self, task_id: int, payload: object) -> None:
         assert task_id == 0

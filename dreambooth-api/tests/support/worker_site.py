@@ -19,10 +19,12 @@ from typing import Any, Self
 from lone_worker import SCRIPTED_TRAINER
 from tiny_training import make_request
 
+from enlight.dreambooth_api.attempt_history import AttemptHistory
 from enlight.dreambooth_api.model_store import ModelStore
 from enlight.dreambooth_api.worker_job import work_on
 from enlight.dreambooth_api.worker_settings import WorkerSettings
 from enlight.jobkit.database import open_database
+from enlight.jobkit.job_histories import JobHistories
 from enlight.jobkit.job_store import JobStore
 from enlight.jobkit.jobs import Job, NewJob
 from enlight.servicekit.object_store import ObjectStore, open_store
@@ -64,6 +66,7 @@ class WorkerSite:
         self.database = open_database(mongo_url, self._fixed["mongo_database"], timeout_s=5)
         self.store = JobStore(self.database, lease_s=LEASE_S)
         self.store.make_indexes()
+        self.histories = JobHistories(self.database)
         self.objects: ObjectStore = open_store(self._fixed["jobs_url"], timeout_s=5, retry_total_s=5)
         self.models = ModelStore(open_store(self._fixed["bucket_url"], timeout_s=5, retry_total_s=5))
 
@@ -131,6 +134,14 @@ class WorkerSite:
 
         self.wait_for(job, taken_back)
         return self.job(job)
+
+    def history(self, job: Job, *, every_s: float = 0.02) -> AttemptHistory:
+        """The history of this attempt."""
+        return AttemptHistory(self.histories, self.store, self.objects, job, every_s=every_s)
+
+    def folders(self, job: Job) -> set[str]:
+        """What kinds of objects the job has in the bucket."""
+        return {info.key.split("/")[1] for info in self.objects.list(f"{job.id}/")}
 
     def checkpoints(self, job: Job, attempt: int | None = None) -> list[str]:
         """Names of the job's sealed checkpoints in the bucket, oldest first; only those of one attempt, if named."""

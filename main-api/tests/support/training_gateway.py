@@ -23,6 +23,7 @@ from enlight.jobkit.job_store import JobStore
 from enlight.jobkit.jobs import Job
 from enlight.main_api.cache.client import CacheClient
 from enlight.main_api.keys.tenants import Caller, Scope
+from enlight.main_api.limits.admission import ByteBudget
 from enlight.main_api.limits.quotas import tenant_limits
 from enlight.main_api.limits.rate_limits import RateLimiter
 from enlight.main_api.models.names import ModelNames
@@ -193,7 +194,7 @@ def _make_app(service: TrainingService, database: Documents, settings: Settings)
         scope = cast(Scope, request.headers.get(SCOPE_HEADER, "user"))
         g.caller = Caller(request.headers.get(TENANT_HEADER, "acme"), scope, "test")
 
-    app.register_api(training_routes(service))
+    app.register_api(training_routes(service, ByteBudget(settings.max_buffered_bytes)))
     app.register_api(webhook_routes(service.delivery_log))
     app.register_api(usage_routes(UsageSums(database)))
     return app

@@ -71,11 +71,13 @@ class CheckpointMirror:
             return step
         return 0
 
-    def upload_new(self, *, give_up: Callable[[], bool] = lambda: False) -> int | None:
+    def upload_new(
+        self, *, before: Callable[[], object] = lambda: None, give_up: Callable[[], bool] = lambda: False
+    ) -> int | None:
         """Upload the newest whole checkpoint of the folder, unless it is there already; gives its step, or None.
 
-        Older ones beyond `KEPT` go afterwards. ``give_up`` is asked between two files; what was uploaded until then
-        is no checkpoint.
+        Older ones beyond `KEPT` go afterwards. ``before`` is called when there is one to upload. ``give_up`` is asked
+        between two files; what was uploaded until then is no checkpoint.
         """
         for step in checkpoint_steps(self._folder):
             if step <= self._newest_step:
@@ -84,6 +86,7 @@ class CheckpointMirror:
                 hashes = self._stage(step)
             except (FileNotFoundError, BrokenSealError):
                 continue  # the trainer has removed it: a newer one is there soon
+            before()
             if not self._upload(step, hashes, give_up):
                 return None
             self._newest_step = step

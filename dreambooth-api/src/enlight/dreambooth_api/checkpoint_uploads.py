@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from enlight.dreambooth_api.checkpoint_mirror import CheckpointMirror
 from enlight.servicekit.errors import ClientError, ServiceError
@@ -22,11 +23,22 @@ class CheckpointUploads:
     Args:
         mirror: Where to; nobody else uses it meanwhile.
         every_s: Time between two looks.
+        before_upload: Is called before each one goes.
+        tell: Is told what becomes of them: ``info`` or ``warning``, and a sentence.
     """
 
-    def __init__(self, mirror: CheckpointMirror, *, every_s: float) -> None:
+    def __init__(
+        self,
+        mirror: CheckpointMirror,
+        *,
+        every_s: float,
+        before_upload: Callable[[], object] = lambda: None,
+        tell: Callable[[Literal["info", "warning"], str], object] = lambda level, message: None,
+    ) -> None:
         self._mirror = mirror
         self._every_s = every_s
+        self._before_upload = before_upload
+        self._tell = tell
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._upload, name="checkpoint-uploads", daemon=True)
 
@@ -48,9 +60,13 @@ class CheckpointUploads:
 
     def _try_upload(self, *, last: bool) -> None:
         try:
-            step = self._mirror.upload_new(give_up=lambda: not last and self._stopping.is_set())
+            step = self._mirror.upload_new(
+                before=self._before_upload, give_up=lambda: not last and self._stopping.is_set()
+            )
         except (ServiceError, OSError) as error:
             _log.warning("the newest checkpoint is not in the bucket: %s", error)
+            self._tell("warning", "The newest checkpoint could not be brought to the bucket; it is tried again.")
         else:
             if step is not None:
                 _log.info("the checkpoint of update %d is in the bucket", step)
+                self._tell("info", f"The checkpoint of step {step} is kept.")

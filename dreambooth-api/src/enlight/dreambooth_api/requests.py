@@ -11,6 +11,7 @@ from typing import Literal
 TrainingKind = Literal["full", "lora"]
 ImageFormat = Literal["png", "jpeg", "webp"]
 CacheTier = Literal["resident", "gpu", "host", "disk", "bucket"]
+RemarkLevel = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True)
@@ -167,14 +168,23 @@ class TrainingRequest:
     adam_weight_decay: float = 1e-2
     preset: str | None = None
     """The training preset that values were taken from, for whoever reads the model's record."""
+    sample_prompt: str | None = None
+    """Prompt of the pictures that the training makes of itself on its way; None: none."""
+    sample_every_steps: int | None = None
+    """Updates between two of them; with a sample prompt only."""
 
     def identifying(self) -> dict[str, object]:
         """What tells this job from another, as plain values. The preset's name does not: its values do, so a job
-        that says them one by one is the same job, and so is one before and after the preset was renamed.
+        that says them one by one is the same job, and so is one before and after the preset was renamed. Nor do the
+        samples: they only show what is trained.
         """
         described: dict[str, object] = dataclasses.asdict(self)
-        del described["preset"]
+        for without_effect in ("preset", *SAMPLE_FIELDS):
+            del described[without_effect]
         return described
+
+
+SAMPLE_FIELDS = ("sample_prompt", "sample_every_steps")
 
 
 @dataclass(frozen=True)
@@ -199,6 +209,8 @@ class TrainerConfig:
     move_alias: bool = True
     """Whether publishing makes the version the model's current one. A worker leaves that to whoever holds the job's
     lease."""
+    sampled_steps: tuple[int, ...] = ()
+    """Steps whose samples earlier attempts made."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +227,27 @@ class TrainingProgress:
     steps_per_s: float | None
     remaining_s: float | None
     peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """A picture of a running trainer's network as it is."""
+
+    step: int
+    png: bytes
+    seconds: float
+    """How long it took."""
+
+
+@dataclass(frozen=True)
+class TrainerRemark:
+    """Something that a trainer has to say beside its progress, for the training's log."""
+
+    level: RemarkLevel
+    message: str
+    """For whoever asked for the training."""
+    trace: str | None = None
+    """For operators only."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from enlight.dreambooth_api.schemas import (
     TrainingPath,
     TrainingView,
 )
-from enlight.dreambooth_api.training_answers import EVENTS, NO_MODEL_MADE
+from enlight.dreambooth_api.training_answers import NO_MODEL_MADE, event_answers
 from enlight.dreambooth_api.training_events import EventStreams
 from enlight.dreambooth_api.training_jobs import TrainingJob
 from enlight.dreambooth_api.training_queue import TrainingQueue
@@ -48,6 +48,7 @@ from enlight.servicekit.worker_service import CLIENT_CHECK_S
 _ERRORS: ResponseDict = {"503": ErrorBody}
 _NO_TRAINING: ResponseDict = {"404": ErrorBody}
 _NO_MODEL: ResponseDict = {"404": ErrorBody, "504": ErrorBody}
+_EVENTS = event_answers("state", "progress")
 _TRAINING = Tag(name="training", description="Photos in, a model of the subject in the bucket.")
 _INFERENCE = Tag(name="inference", description="Pictures of a subject from its model.")
 _BASES = Tag(name="base models", description="What trainings start from.")
@@ -93,7 +94,7 @@ def training_routes(checker: TrainingChecker, queue: TrainingQueue, streams: Eve
         """State, step, loss, rate and remaining seconds."""
         return _view(queue, queue.get(path.training_id))
 
-    @routes.get("/v1/trainings/<training_id>/events", summary="Follow a training", responses=EVENTS)
+    @routes.get("/v1/trainings/<training_id>/events", summary="Follow a training", responses=_EVENTS)
     def follow_training(path: TrainingPath, header: EventsHeaders) -> Response:
         """Server-sent events `state` and `progress` until the training ends; resumable by Last-Event-ID."""
         stream = streams.open(queue.get(path.training_id), header.last_event_id)

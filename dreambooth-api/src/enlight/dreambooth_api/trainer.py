@@ -12,6 +12,7 @@ import errno
 import logging
 import shutil
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from enlight.dreambooth_api.checkpoints import Checkpoints
 from enlight.dreambooth_api.model_store import ModelDescription, ModelStore
 from enlight.dreambooth_api.pipelines import StableDiffusion
 from enlight.dreambooth_api.pure.training import Objective, StepFunction, eager_step, run_updates
-from enlight.dreambooth_api.requests import TrainerConfig, TrainingOutcome, TrainingRequest
+from enlight.dreambooth_api.requests import SAMPLE_FIELDS, TrainerConfig, TrainingOutcome, TrainingRequest
 from enlight.dreambooth_api.training_data import PreparedData, load_data, prepare_data, save_data
 from enlight.dreambooth_api.training_identity import training_fingerprint
 from enlight.dreambooth_api.training_progress import (
@@ -31,8 +32,10 @@ from enlight.dreambooth_api.training_progress import (
     TrainerChannel,
     peak_memory_bytes,
     raise_if_unwanted,
+    remark,
 )
 from enlight.dreambooth_api.training_results import TrainingRecord, TrainingResults
+from enlight.dreambooth_api.training_samples import TrainingSamples, training_samples
 from enlight.dreambooth_api.training_setup import (
     Training,
     check_request,
@@ -40,7 +43,7 @@ from enlight.dreambooth_api.training_setup import (
     set_up_training,
 )
 from enlight.servicekit import atomic_files
-from enlight.servicekit.errors import NotFound, OutOfGpuMemory, StorageFull
+from enlight.servicekit.errors import NotFound, OutOfGpuMemory, ServiceError, StorageFull
 from enlight.servicekit.object_store import open_store
 from enlight.torchkit.device import choose_device
 from enlight.torchkit.gpu_errors import is_out_of_memory
@@ -69,7 +72,14 @@ def main(channel: TrainerChannel, config: TrainerConfig) -> None:
     store = open_store(
         config.store.bucket_url, timeout_s=config.store.timeout_s, retry_total_s=config.store.retry_total_s
     )
-    channel.result(JOB_TASK_ID, Trainer(channel, config, ModelStore(store)).run())
+    try:
+        outcome = Trainer(channel, config, ModelStore(store)).run()
+    except ServiceError:
+        raise
+    except Exception:
+        remark(channel, "error", "The trainer met an error that was not foreseen.", traceback.format_exc())
+        raise
+    channel.result(JOB_TASK_ID, outcome)
 
 
 class Trainer:
@@ -138,6 +148,7 @@ class Trainer:
         pipeline = StableDiffusion.load(config.base.folder, device=self._device, weights_dtype=torch.float32)
         check_request(request, config.base, pipeline)
         data = self._load_or_prepare_data(pipeline, fingerprint)
+        samples = training_samples(pipeline, config, self._channel, self._reporter, autocast_dtype=self._autocast_dtype)
         training = set_up_training(
             pipeline,
             request,
@@ -156,7 +167,7 @@ class Trainer:
             # of gigabytes, for a few photos.
             torch.backends.cudnn.benchmark = True
         begun_s = time.monotonic()
-        self._run_updates(training, checkpoints)
+        self._run_updates(training, checkpoints, samples)
         record = TrainingRecord(
             version=config.version or self._store.new_version(),
             steps=state.step,
@@ -188,7 +199,7 @@ class Trainer:
                 _log.warning("the prepared data are not kept: %s", error)
         return data
 
-    def _run_updates(self, training: Training, checkpoints: Checkpoints) -> None:
+    def _run_updates(self, training: Training, checkpoints: Checkpoints, samples: TrainingSamples | None) -> None:
         state, steps = training.state, training.plan.steps
         saved_step = state.step
         in_flight: deque[torch.cuda.Event] = deque()
@@ -201,6 +212,7 @@ class Trainer:
                 saved_step = state.step
             except OSError as error:  # the training is worth more than its checkpoint
                 _log.warning("checkpoint at update %d is not kept: %s", state.step, error)
+                remark(self._channel, "warning", f"The checkpoint of step {state.step} could not be written.")
 
         def before_update() -> None:
             if self._channel.closing and not self._channel.cancelled(JOB_TASK_ID) and state.step > saved_step:
@@ -211,11 +223,15 @@ class Trainer:
             self._reporter.update(state.step, steps, loss, learning_rate)
             if state.step % self._config.checkpoint_every_steps == 0 and state.step < steps:
                 save_checkpoint()
+            if samples:
+                samples.make_if_due(state.step)
             if self._device.type == "cuda":
                 in_flight.append(torch.cuda.current_stream(self._device).record_event())
                 if len(in_flight) > UPDATES_IN_FLIGHT:
                     in_flight.popleft().synchronize()
 
+        if samples:  # the checkpoint's, which a stop may have kept from being made
+            samples.make_if_due(state.step)
         step_function = self._make_step(training.objective, self._request.max_grad_norm)
         run_updates(
             state,
@@ -282,7 +298,7 @@ def published_parameters(request: TrainingRequest) -> dict[str, object]:
     """The hyper-parameters that a published model's manifest holds."""
     parameters: dict[str, object] = dataclasses.asdict(request)
     parameters["photos"] = len(request.photos)
-    for told_apart in ("model_id", "base_name", "kind", "instance_prompt"):
+    for told_apart in ("model_id", "base_name", "kind", "instance_prompt", *SAMPLE_FIELDS):
         del parameters[told_apart]
     return parameters
 

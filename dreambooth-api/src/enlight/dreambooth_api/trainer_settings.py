@@ -58,6 +58,7 @@ class TrainerSettings(BaseModelSettings):
         *,
         version: str | None = None,
         move_alias: bool = True,
+        sampled_steps: tuple[int, ...] = (),
     ) -> TrainerConfig:
         """What the trainer of one job gets; see `TrainerConfig` for the arguments."""
         return TrainerConfig(
@@ -74,4 +75,5 @@ class TrainerSettings(BaseModelSettings):
             cpu_threads=self.cpu_threads,
             version=version,
             move_alias=move_alias,
+            sampled_steps=sampled_steps,
         )

@@ -13,12 +13,14 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from enlight.dreambooth_api.attempt_history import AttemptHistory
 from enlight.dreambooth_api.attempt_versions import AttemptVersions, describe_outcome
 from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.checkpoint_mirror import CheckpointMirror
@@ -46,7 +48,7 @@ from enlight.servicekit.errors import (
     error_to_wire,
 )
 from enlight.servicekit.job_process import run_job
-from enlight.servicekit.object_store import ObjectStore
+from enlight.servicekit.object_store import ObjectStore, remove_folder
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class TrainingAttempt:
     Args:
         job: As this attempt claimed it.
         leases: Who is told what becomes of it.
+        history: Is told what happens on the way.
         objects: The jobs' bucket.
         models: Where the model is published.
         settings: Of the worker.
@@ -75,6 +78,7 @@ class TrainingAttempt:
         self,
         job: Job,
         leases: JobLeases,
+        history: AttemptHistory,
         objects: ObjectStore,
         models: ModelStore,
         settings: WorkerSettings,
@@ -84,6 +88,7 @@ class TrainingAttempt:
     ) -> None:
         self._job = job
         self._leases = leases
+        self._history = history
         self._settings = settings
         self._closing = closing
         self._trainer = trainer
@@ -98,6 +103,13 @@ class TrainingAttempt:
             LeaseLost: the job is another attempt's, or ended.
             DatabaseUnavailable: the database could not be told; the lease runs out.
         """
+        with self._history:
+            self._run()
+
+    def _run(self) -> None:
+        lost = self._job.lost_attempts
+        before = f" Workers lost before: {lost}." if lost else ""
+        self._history.note("info", f"Taken by worker {self._job.worker}.{before}")
         shutil.rmtree(self._settings.work_folder, ignore_errors=True)  # of attempts that were killed
         self._folder.mkdir(parents=True)
         try:
@@ -109,15 +121,23 @@ class TrainingAttempt:
             ) as lease:
                 self._work(lease)
         except LeaseLost:
+            self._history.note("warning", "This worker has lost the training; nothing of its attempt counts.")
             self._withdraw()
+            raise
+        except ServiceError:
+            raise
+        except Exception:
+            self._history.note("error", "The worker met an error that was not foreseen.", traceback.format_exc())
             raise
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _work(self, lease: LeaseKeeper) -> None:
         job_id, attempt = self._job.id, self._job.attempt
+        needless = ["checkpoints"]
         try:
             self._train_and_publish(lease)
+            needless.append("photos")  # of a training without a model they wait for another try
         except JobCancelled:
             lease.check()
             self._insist(partial(self._leases.cancelled, job_id, attempt))
@@ -129,15 +149,17 @@ class TrainingAttempt:
             lease.check()
             self._give_up(error)
             return
-        self._remove_objects()
+        self._remove_objects(needless)
 
     def _give_up(self, error: Exception) -> None:
         if isinstance(error, _NothingLostError) or (self._closing.is_set() and isinstance(error, WorkerUnavailable)):
             _log.info("the job goes back to the queue: %s", error)
+            self._history.note("info", f"The worker gives the training back to the queue: {error}")
             self._leases.release(self._job.id, self._job.attempt)
         else:
             # Nobody is told: the lease runs out, and whoever sees that counts the lost attempts.
             _log.warning("attempt %d died: %s", self._job.attempt, error)
+            self._history.note("error", f"The attempt ends without a result: {error}")
 
     def _train_and_publish(self, lease: LeaseKeeper) -> None:
         job, versions = self._job, self._versions
@@ -152,6 +174,7 @@ class TrainingAttempt:
         versions.make_current(version)
         self._insist(partial(self._leases.succeed, job.id, job.attempt, result))
         _log.info("version %s of %s is published", version, job.model_id)
+        self._history.note("info", f"Version {version} is published.")
         versions.remove(kept=version)
 
     def _train(self, lease: LeaseKeeper) -> TrainingOutcome:
@@ -174,24 +197,42 @@ class TrainingAttempt:
         except StorageUnavailable as error:
             raise _NothingLostError(error.message) from error
         _log.info("the training begins after update %d", step)
-        config = settings.trainer_config(base, request, self._folder, version=self._versions.own, move_alias=False)
+        config = settings.trainer_config(
+            base,
+            request,
+            self._folder,
+            version=self._versions.own,
+            move_alias=False,
+            sampled_steps=tuple(sample.step for sample in self._job.samples),
+        )
 
         def on_progress(payload: object) -> None:
             lease.check()
-            lease.report(cast(TrainingProgress, payload))
+            lease.alive()
+            self._history.take(payload)
+            if isinstance(payload, TrainingProgress):
+                lease.report(payload)
 
-        with CheckpointUploads(mirror, every_s=settings.checkpoint_poll_s):
-            outcome = run_job(
-                self._trainer,
-                config,
-                on_progress=on_progress,
-                cancel=lease.cancel,
-                cancel_grace_s=settings.training_stop_grace_s,
-                closing=self._closing,
-                env=PROCESS_ENVIRONMENT,
-                hang_timeout_s=settings.training_hang_timeout_s,
-                name="trainer",
-            )
+        try:
+            with CheckpointUploads(
+                mirror,
+                every_s=settings.checkpoint_poll_s,
+                before_upload=self._history.flush,  # whoever goes on from it does not come by earlier samples again
+                tell=self._history.note,
+            ):
+                outcome = run_job(
+                    self._trainer,
+                    config,
+                    on_progress=on_progress,
+                    cancel=lease.cancel,
+                    cancel_grace_s=settings.training_stop_grace_s,
+                    closing=self._closing,
+                    env=PROCESS_ENVIRONMENT,
+                    hang_timeout_s=settings.training_hang_timeout_s,
+                    name="trainer",
+                )
+        finally:
+            self._history.flush()  # while the job is this attempt's: afterwards no sample is taken
         return cast(TrainingOutcome, outcome)
 
     def _fetch_photos(self, lease: LeaseKeeper) -> tuple[Path, ...]:
@@ -228,11 +269,11 @@ class TrainingAttempt:
                 _log.warning("what became of the job cannot be told; it is tried again")
                 time.sleep(_RETRY_EVERY_S)
 
-    def _remove_objects(self) -> None:
-        """The job has ended: nobody needs its photos and checkpoints. The gateway sweeps what stays."""
+    def _remove_objects(self, folders: Iterable[str]) -> None:
+        """The job has ended: nobody needs these any more. The gateway sweeps what stays."""
         with suppress(StorageUnavailable):
-            for info in list(self._objects.list(f"{self._job.id}/")):
-                self._objects.delete(info.key)
+            for folder in folders:
+                remove_folder(self._objects, f"{self._job.id}/{folder}")
 
     def _withdraw(self) -> None:
         """Removes the version that this attempt may have published, where it is certain that it is not the job's."""

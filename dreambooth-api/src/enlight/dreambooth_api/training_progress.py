@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from enlight.dreambooth_api.requests import TrainingProgress
+from enlight.dreambooth_api.requests import RemarkLevel, TrainerRemark, TrainingProgress
 from enlight.servicekit.errors import Cancelled, JobFailed, WorkerUnavailable
 
 JOB_TASK_ID = 0
@@ -52,6 +52,11 @@ def raise_if_unwanted(channel: TrainerChannel) -> None:
         raise WorkerUnavailable("The service is stopping; an identical request resumes the training.")
 
 
+def remark(channel: TrainerChannel, level: RemarkLevel, message: str, trace: str | None = None) -> None:
+    """Says something for the training's log; the trace is for operators only."""
+    channel.progress(JOB_TASK_ID, TrainerRemark(level, message, trace))
+
+
 class ProgressReporter:
     """Sends TrainingProgress, at most one per ``every_s`` apart from beginnings and ends.
 
@@ -72,6 +77,7 @@ class ProgressReporter:
         self._every_s = every_s
         self._clock = clock
         self._sent_at_s = -math.inf
+        self._last: TrainingProgress | None = None
         self._resumed_from_step = 0
         self._measured_from: tuple[int, float] | None = None
         self._loss_sum = torch.zeros((), device=device)
@@ -105,6 +111,11 @@ class ProgressReporter:
             self._loss_sum.zero_()
             self._losses = 0
 
+    def alive(self) -> None:
+        """Says what was said last, where nothing new comes for long: the parent kills who is silent."""
+        if self._last is not None and self._due():
+            self._tell(self._last)
+
     def require_finite_loss(self) -> float | None:
         """Mean loss since the last message; None without an update since. Waits for the device.
 
@@ -125,7 +136,6 @@ class ProgressReporter:
         return self._clock() - self._sent_at_s >= self._every_s
 
     def _send(self, phase: Phase, step: int, steps: int, *, loss: float | None, learning_rate: float | None) -> None:
-        self._sent_at_s = self._clock()
         steps_per_s = self._steps_per_s(step) if phase == "training" else None
         progress = TrainingProgress(
             phase=phase,
@@ -138,6 +148,11 @@ class ProgressReporter:
             remaining_s=(steps - step) / steps_per_s if steps_per_s else None,
             peak_memory_bytes=peak_memory_bytes(self._device),
         )
+        self._tell(progress)
+
+    def _tell(self, progress: TrainingProgress) -> None:
+        self._sent_at_s = self._clock()
+        self._last = progress
         self._channel.progress(JOB_TASK_ID, progress)
 
     def _steps_per_s(self, step: int) -> float | None:

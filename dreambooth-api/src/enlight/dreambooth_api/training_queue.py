@@ -48,10 +48,14 @@ def run_trainer(settings: Settings) -> RunTrainer:
         on_progress: Callable[[TrainingProgress], None],
         closing: threading.Event,
     ) -> TrainingOutcome:
+        def take(payload: object) -> None:
+            if isinstance(payload, TrainingProgress):  # what it remarks is in its own log too
+                on_progress(payload)
+
         outcome = run_job(
             TRAINER,
             config,
-            on_progress=lambda payload: on_progress(cast(TrainingProgress, payload)),
+            on_progress=take,
             cancel=job.cancel,
             cancel_grace_s=settings.training_stop_grace_s,
             closing=closing,

@@ -76,7 +76,11 @@ def set_up_training(
     The pipeline's networks have to be fp32: they are, or become, the master weights.
     """
     device = pipeline.device
-    _drop_weights(pipeline.vae)
+    vae: torch.nn.Module = pipeline.vae
+    if request.sample_prompt is None:
+        _drop_weights(vae)
+    else:  # the samples' decoder, out of the training's way
+        vae.to("cpu")
     if request.kind == "lora":
         parameters = _lora_parameters(pipeline, request, autocast_dtype)
     else:

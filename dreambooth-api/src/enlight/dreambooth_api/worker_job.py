@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from enlight.dreambooth_api.attempt_history import AttemptHistory
 from enlight.dreambooth_api.model_store import ModelStore
 from enlight.dreambooth_api.training_attempt import TrainingAttempt
 from enlight.dreambooth_api.training_queue import TRAINER
 from enlight.dreambooth_api.worker_settings import WorkerSettings
 from enlight.jobkit.database import open_database
+from enlight.jobkit.job_histories import JobHistories
 from enlight.jobkit.job_leases import JobLeases, LeaseLost
 from enlight.servicekit.errors import DatabaseUnavailable, StorageUnavailable
 from enlight.servicekit.logs import log_context
@@ -51,7 +53,8 @@ def work_on(job_id: str, settings: WorkerSettings, closing: threading.Event, *, 
                 _log.info("there is nothing to do")
                 return
             _log.info("attempt %d begins", job.attempt)
-            TrainingAttempt(job, leases, objects, models, settings, closing, trainer=trainer).run()
+            history = AttemptHistory(JobHistories(database), leases, objects, job)
+            TrainingAttempt(job, leases, history, objects, models, settings, closing, trainer=trainer).run()
         except LeaseLost:
             _log.warning("the job is another attempt's now; nothing of this one counts")
         except (DatabaseUnavailable, StorageUnavailable) as error:

@@ -8,13 +8,14 @@ can no longer change anything, whenever it wakes up. Leases are set and compared
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from enlight.jobkit import gpu_time
 from enlight.jobkit.database import Documents, database_errors, server_time
 from enlight.jobkit.job_collection import JobCollection, ended, literal
-from enlight.jobkit.jobs import Job
+from enlight.jobkit.jobs import Job, JobSample
 from enlight.jobkit.states import EndState
 
 WORKER_LOST = "worker_lost"
@@ -81,6 +82,16 @@ class JobLeases(JobCollection):
             values["progress"] = literal(dict(progress))
         job = _held(self.change(_held_by(job_id, attempt), values, visible=progress is not None))
         return job.cancel_requested and job.committed_version is None
+
+    def add_sample(self, job_id: str, attempt: int, sample: JobSample) -> None:
+        """Adds a sample whose file is in the jobs' store. Of one step the first one stays."""
+        held = _held_by(job_id, attempt)
+        sampled = {"$concatArrays": [{"$ifNull": ["$samples", []]}, [literal(dataclasses.asdict(sample))]]}
+        if self.change({**held, "samples.step": {"$ne": sample.step}}, {"samples": sampled}) is None:
+            with database_errors():
+                is_held = self._jobs.count_documents(held, limit=1)
+            if not is_held:
+                raise LeaseLost(_LOST)
 
     def commit(self, job_id: str, attempt: int, version: str) -> None:
         """Settles which model version is the job's: the fence before anything that others can see.

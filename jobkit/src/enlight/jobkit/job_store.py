@@ -52,6 +52,7 @@ class JobStore(JobLeases):
             "counted_gpu_seconds": 0.0,
             "unrecorded_attempts": [],
             "progress": None,
+            "samples": [],
             "revision": 1,
             "cancel_requested": False,
             "committed_version": None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -26,6 +26,24 @@ class EndedAttempt:
 
 
 @dataclass(frozen=True)
+class JobSample:
+    """A picture that a training made of itself on its way; its file is in the jobs' store."""
+
+    step: int
+    attempt: int
+    """Which attempt made it; part of the file's name."""
+    seconds: float
+    """How long that took."""
+    size_bytes: int
+    sha256: str
+
+
+def sample_key(job_id: str, sample: JobSample) -> str:
+    """Where a sample's file is in the jobs' store. Two attempts never write the same one."""
+    return f"{job_id}/samples/{sample.step:08d}-{sample.attempt:04d}"
+
+
+@dataclass(frozen=True)
 class NewJob:
     """A job on its way into the database.
 
@@ -44,6 +62,8 @@ class NewJob:
     idempotency_key: str | None
     body_digest: str
     webhook_url: str | None
+    retry_of: str | None = field(default=None, kw_only=True)
+    """Id of the job that this one repeats."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,8 @@ class Job(NewJob):
     unrecorded_attempts: tuple[EndedAttempt, ...]
     """Attempts that ended and are not among the usage records yet."""
     progress: dict[str, Any] | None
+    samples: tuple[JobSample, ...]
+    """In the order in which they came."""
     revision: int
     """Grows with every change that a client can see, progress included; 1 at creation."""
     cancel_requested: bool
@@ -94,4 +116,5 @@ def job_from_document(document: Mapping[str, Any]) -> Job:
     values["gpu_seconds"] = values["gpu_seconds"] or 0.0
     values["counted_gpu_seconds"] = values["counted_gpu_seconds"] or 0.0
     values["unrecorded_attempts"] = tuple(EndedAttempt(**ended) for ended in values["unrecorded_attempts"] or ())
+    values["samples"] = tuple(JobSample(**sample) for sample in values["samples"] or ())
     return Job(id=document["_id"], **values)  # type: ignore[arg-type]  # the database's values have Any

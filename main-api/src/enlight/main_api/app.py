@@ -159,7 +159,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     own_requests = OwnRequests(places=places, budget=budget)
     streams = GenerationStreams(behind.dreambooth, lookup, gallery)
     app.register_api(gallery_routes(gallery, streams, behind, own_requests, budget))
-    app.register_api(training_routes(trainings))
+    app.register_api(training_routes(trainings, budget))
     app.register_api(webhook_routes(trainings.delivery_log))
     app.register_api(model_routes(models, transfers))
     app.register_api(usage_routes(UsageSums(stores.database)))

@@ -122,6 +122,9 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     lease_s: float = Field(30, gt=0, le=3600, description="A worker that is silent this long has lost its job.")
     max_training_attempts: int = Field(3, ge=1, le=10, description="Workers that may die of one job.")
     reap_every_s: float = Field(5, gt=0, le=3600, description="Time between two searches for lost jobs.")
+    ended_photos_kept_s: float = Field(
+        24 * 3600, ge=0, description="How long the photos of a training without a model are kept, to try it again."
+    )
     max_queued_trainings: int = Field(
         10, ge=1, le=100_000, description="Trainings of one tenant that wait or run; one more gets 429."
     )

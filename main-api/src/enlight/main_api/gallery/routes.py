@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Response, request
+from flask import Response
 from flask_openapi import APIBlueprint, Tag
 from flask_openapi.types import ResponseDict
 
@@ -28,6 +27,7 @@ from enlight.main_api.gallery.views import (
 )
 from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.limits.admission import ByteBudget
+from enlight.main_api.unchanging_files import unchanging_file
 from enlight.main_api.upstreams.own_requests import OwnRequests
 from enlight.main_api.upstreams.services_behind import ServicesBehind
 from enlight.main_api.upstreams.upstream import Upstream
@@ -61,7 +61,6 @@ _FILE: ResponseDict = {
         },
     }
 }
-_FOREVER = "private, max-age=31536000, immutable"
 
 
 def gallery_routes(
@@ -83,19 +82,6 @@ def gallery_routes(
             made = NewPicture(kind, bytes(answer.body), answer.content_type, options, source.model, source)
             picture = gallery.keep(tenant, made)
         return picture_view(picture), 201, {"Location": f"/v1/pictures/{picture.id}"}
-
-    def file_of(size_bytes: int, etag: str, read: Callable[[], bytes], media_type: str) -> Response:
-        with ExitStack() as held:
-            share = held.enter_context(budget.share())
-            response = Response(content_type=media_type)
-            response.set_etag(etag)
-            response.headers["Cache-Control"] = _FOREVER
-            response.make_conditional(request)
-            if response.status_code == 200:
-                share.take(size_bytes)
-                response.set_data(read())
-            response.call_on_close(held.pop_all().close)
-            return response
 
     @routes.post(
         "/v1/pictures", summary="Generate pictures and keep them", responses={**_EVENTS, **_NO_PICTURE, **_BEHIND}
@@ -138,7 +124,9 @@ def gallery_routes(
         """The picture as it was made, compared with its SHA-256, which is its `ETag`. It never changes."""
         picture = gallery.records.get(current_caller().tenant, path.picture_id)
         read = partial(gallery.files.read, picture)
-        response = file_of(picture.size_bytes, picture.sha256, read, picture.content_type)
+        response = unchanging_file(
+            budget, etag=picture.sha256, size_bytes=picture.size_bytes, media_type=picture.content_type, read=read
+        )
         disposition = "attachment" if query.download else "inline"
         response.headers["Content-Disposition"] = f'{disposition}; filename="{_filename(picture)}"'
         return response
@@ -149,8 +137,8 @@ def gallery_routes(
     def picture_thumbnail(path: PicturePath) -> Response:
         """A WebP for lists, 384 pixels on its long side at most."""
         picture = gallery.records.get(current_caller().tenant, path.picture_id)
-        etag = f"{picture.sha256}-thumbnail"
-        return file_of(0, etag, partial(gallery.files.read_thumbnail, picture), "image/webp")
+        etag, read = f"{picture.sha256}-thumbnail", partial(gallery.files.read_thumbnail, picture)
+        return unchanging_file(budget, etag=etag, size_bytes=0, media_type="image/webp", read=read)
 
     @routes.post(
         "/v1/pictures/<picture_id>/cutout",

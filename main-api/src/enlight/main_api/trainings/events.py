@@ -8,6 +8,7 @@ from typing import Any, cast
 from enlight.dreambooth_api.training_events import EventStreams
 from enlight.dreambooth_api.training_jobs import TrainingJob
 from enlight.jobkit.jobs import Job
+from enlight.main_api.trainings.samples import sample_views
 from enlight.main_api.trainings.views import state_event
 from enlight.main_api.trainings.watch import JobWatcher
 
@@ -18,7 +19,7 @@ class TrainingEvents:
     """Opens event streams. The id of an event is the revision of the job's record.
 
     A record holds what is now, not what was: a reader that comes late, or comes back, gets one `state` and one
-    `progress` that say where the training stands, and then what changes.
+    `progress` that say where the training stands, a `sample` for each there is, and then what changes.
 
     Args:
         watcher: Looks at the trainings.
@@ -93,10 +94,13 @@ class _ClosingStream(Iterator[bytes]):
 
 def _news(told: Job | None, job: Job) -> list[Event]:
     events: list[tuple[str, dict[str, Any]]] = []
-    if told is None or state_event(told) != state_event(job):
-        events.append(("state", state_event(job)))
     if job.progress is not None and (told is None or told.progress != job.progress):
         events.append(("progress", job.progress))
-    # Only the last event carries the revision: whoever is cut off between the two gets both again.
+    known = sample_views(told) if told is not None else []
+    events += [("sample", sample) for sample in sample_views(job) if sample not in known]
+    if told is None or state_event(told) != state_event(job):
+        # First, for it says what the others belong to; but an end is the last that one hears.
+        events.insert(len(events) if job.ended else 0, ("state", state_event(job)))
+    # Only the last event carries the revision: whoever is cut off between them gets all of them again.
     first_id = job.revision - len(events) + 1
     return [(first_id + index, name, data) for index, (name, data) in enumerate(events)]

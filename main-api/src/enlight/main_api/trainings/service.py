@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,15 +13,18 @@ from pymongo.database import Database
 from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.training_requests import CheckedTraining, TrainingChecker
 from enlight.jobkit.dispatcher import Dispatcher
+from enlight.jobkit.job_histories import JobHistories
 from enlight.jobkit.job_store import JobStore
-from enlight.jobkit.jobs import Job
+from enlight.jobkit.jobs import Job, JobSample
 from enlight.main_api.background import Repeating
 from enlight.main_api.limits.rate_limits import RateLimiter
 from enlight.main_api.models.names import ModelNames
 from enlight.main_api.settings import Settings
 from enlight.main_api.trainings.events import TrainingEvents
+from enlight.main_api.trainings.history import training_log, training_losses
 from enlight.main_api.trainings.leftovers import SWEEP_EVERY_S, sweep
 from enlight.main_api.trainings.objects import TrainingObjects
+from enlight.main_api.trainings.samples import TrainingJobBody, with_samples
 from enlight.main_api.trainings.shared_reads import SharedReads
 from enlight.main_api.trainings.start_training import StartHeaders, StartOptions, TrainingStarter, start_options
 from enlight.main_api.trainings.views import TrainingPageQuery, training_error, training_view
@@ -44,7 +48,7 @@ class TrainingService:
 
     Args:
         settings: Bounds and times.
-        database: For the webhooks' collections.
+        database: For the webhooks' collections and the trainings' histories.
         store: The jobs.
         objects: The jobs' bucket.
         names: The tenants' names of models.
@@ -68,6 +72,7 @@ class TrainingService:
         self._settings = settings
         self._store = store
         self._objects = TrainingObjects(objects)
+        self._histories = JobHistories(database)
         self._deliveries = WebhookDeliveries(
             database,
             lease_s=settings.webhook_timeout_s + _WEBHOOK_LEASE_MARGIN_S,
@@ -98,7 +103,8 @@ class TrainingService:
             store.find_many,
             allow_private=settings.webhook_private_addresses,
         )
-        self._sweeper = Repeating(partial(sweep, self._objects, store), every_s=SWEEP_EVERY_S, name="training-sweep")
+        tidy_up = partial(sweep, self._objects, store, photos_kept_s=settings.ended_photos_kept_s)
+        self._sweeper = Repeating(tidy_up, every_s=SWEEP_EVERY_S, name="training-sweep")
         self._time = TrainingTime(database, limiter)
         self._time_keeper = Repeating(self._time.take_over, every_s=TAKE_OVER_EVERY_S, name="training-time")
 
@@ -117,12 +123,20 @@ class TrainingService:
             part.stop()
 
     def options(self, headers: StartHeaders, body: BaseModel) -> StartOptions:
-        """What a request says beside its body. Raises: InvalidField naming the header."""
+        """What a request says beside its body, or path. Raises: InvalidField naming the header."""
         return start_options(headers, body, private_webhooks=self._settings.webhook_private_addresses)
 
-    def start_training(self, tenant: str, checked: CheckedTraining, options: StartOptions) -> Job:
-        """The job of this request; see `TrainingStarter.start`."""
+    def start_training(self, tenant: str, body: TrainingJobBody, options: StartOptions) -> Job:
+        """The job of this request; see `TrainingStarter.start`. Raises also: InvalidField of the body."""
+        checked = self.checker.from_training_body(body)
+        checked = with_samples(checked, body, max_prompt_chars=self._settings.max_prompt_chars)
         return self._starter.start(tenant, checked, options)
+
+    def retry(self, tenant: str, job_id: str, options: StartOptions) -> Job:
+        """A new training like this one; see `TrainingStarter.retry`. Raises also: NotFound."""
+        job = self._store.get(tenant, job_id)
+        told = options.webhook_url or job.webhook_url
+        return self._starter.retry(job, dataclasses.replace(options, webhook_url=told))
 
     def train(self, tenant: str, checked: CheckedTraining, options: StartOptions, gone: Callable[[], bool]) -> Job:
         """The job of this request once it has succeeded.
@@ -169,12 +183,25 @@ class TrainingService:
         job = self._store.request_cancel(tenant, job_id)
         if job.state in ("succeeded", "failed"):
             raise Conflict(f"The training has ended: {job.state}.", details={"state": job.state})
-        if job.state == "cancelled":  # no worker had it, so nobody else removes its photos
-            self._objects.try_to_remove(job.id)
+        if job.state == "cancelled":  # no worker had it, so nobody else removes what an earlier one left
+            self._objects.try_to_remove(f"{job.id}/checkpoints")
         return job
 
+    def read_sample(self, job: Job, sample: JobSample) -> bytes:
+        """The file of a sample; see `TrainingObjects.read_sample`."""
+        return self._objects.read_sample(job, sample)
+
+    def losses(self, tenant: str, job_id: str) -> dict[str, Any]:
+        """The curve of a training's losses. Raises: NotFound."""
+        return training_losses(self._histories.losses(self.get(tenant, job_id).id))
+
+    def log(self, tenant: str, job_id: str, *, max_lines: int, with_traces: bool) -> dict[str, Any]:
+        """What happened to a training. Raises: NotFound."""
+        job = self.get(tenant, job_id)
+        return training_log(job, *self._histories.lines(job.id), max_lines=max_lines, with_traces=with_traces)
+
     def delete(self, tenant: str, job_id: str) -> None:
-        """Removes an ended training's record, whatever it still has in the jobs' bucket, and its webhook.
+        """Removes an ended training's record and history, whatever it still has in the jobs' bucket, and its webhook.
 
         Raises:
             NotFound: the tenant has no such training.
@@ -185,6 +212,7 @@ class TrainingService:
         if not job.ended:
             raise Conflict("The training has not ended; cancel it first.", details={"state": job.state})
         self._objects.remove(job_id)
+        self._histories.remove(job_id)
         self._time.settle(job)  # with the record goes what it took
         self._deliveries.forget(job_id)
         self._store.delete(tenant, job_id)

@@ -14,10 +14,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from enlight.dreambooth_api.requests import SAMPLE_FIELDS
 from enlight.dreambooth_api.training_jobs import new_job_id
 from enlight.dreambooth_api.training_requests import CheckedTraining
 from enlight.jobkit.dispatcher import Dispatcher
@@ -29,7 +30,14 @@ from enlight.main_api.models.names import ModelNames
 from enlight.main_api.trainings.objects import TrainingObjects
 from enlight.main_api.webhooks.addresses import MAX_URL_CHARS, parse_webhook_url
 from enlight.main_api.webhooks.deliveries import WebhookDeliveries
-from enlight.servicekit.errors import DatabaseUnavailable, QueueFull, QuotaExceeded, ServiceError
+from enlight.servicekit.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    NotFound,
+    QueueFull,
+    QuotaExceeded,
+    ServiceError,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +73,7 @@ class StartOptions:
 
 
 def start_options(headers: StartHeaders, body: BaseModel, *, private_webhooks: bool) -> StartOptions:
-    """The options of a request.
+    """The options of a request with this body, or path where it has none.
 
     Raises:
         InvalidField: webhooks do not go to this URL.
@@ -73,6 +81,21 @@ def start_options(headers: StartHeaders, body: BaseModel, *, private_webhooks: b
     if headers.webhook_url is not None:
         parse_webhook_url(headers.webhook_url, field=WEBHOOK_URL, allow_private=private_webhooks)
     return StartOptions(_digest(body, headers.webhook_url), headers.idempotency_key, headers.webhook_url)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A training that is to be started, but for its photos."""
+
+    model_name: str
+    request: dict[str, Any]
+    """Plain values; the model is the caller's still."""
+    warnings: list[dict[str, Any]]
+    retry_of: str | None = None
+
+
+PutPhotos = Callable[[str], list[str]]
+"""Puts a training's photos below its id, and gives their keys."""
 
 
 class TrainingStarter:
@@ -124,14 +147,50 @@ class TrainingStarter:
             StorageUnavailable, DatabaseUnavailable: nothing was started, or (rarely, without an answer of the
                 database) it cannot be told; a repetition with the same idempotency key is safe.
         """
-        find_earlier = partial(self._find_earlier, tenant, checked, options, join=join)
+        request = dataclasses.asdict(checked.request)
+        del request["photos"]
+        if checked.request.sample_prompt is None:  # what is not asked for, an older worker need not know
+            for field in SAMPLE_FIELDS:
+                del request[field]
+        wanted = _Wanted(
+            checked.request.model_id, request, [dataclasses.asdict(warning) for warning in checked.warnings]
+        )
+        return self._start(tenant, wanted, partial(self._objects.put_photos, photos=checked.photos), options, join=join)
+
+    def retry(self, job: Job, options: StartOptions) -> Job:
+        """A new job of the same photos and parameters as ``job``, which ended without a model; the one that this made
+        before, as long as that has not ended.
+
+        Raises:
+            Conflict: ``job`` did not end so, or its photos are no longer kept.
+            ServiceError: as `start`.
+        """
+        if job.state not in ("failed", "cancelled"):
+            raise Conflict(
+                f"The training is {job.state}; only one that failed or was cancelled can be tried again.",
+                details={"state": job.state},
+            )
+        wanted = _Wanted(job.model_name, job.request, job.warnings, retry_of=job.id)
+
+        def copy_photos(job_id: str) -> list[str]:
+            try:
+                return self._objects.copy_photos(job_id, job.photo_keys)
+            except NotFound as error:
+                raise Conflict(
+                    "The photos of the training are no longer kept; start a new training with them."
+                ) from error
+
+        return self._start(job.tenant, wanted, copy_photos, options, join=True)
+
+    def _start(self, tenant: str, wanted: _Wanted, put_photos: PutPhotos, options: StartOptions, *, join: bool) -> Job:
+        find_earlier = partial(self._find_earlier, tenant, wanted, options, join=join)
         earlier = self._earlier_or_room(tenant, find_earlier)  # before the photos travel
         if earlier is not None:
             return earlier
         job_id = new_job_id()
-        photo_keys = self._objects.put_photos(job_id, checked.photos)
+        photo_keys = put_photos(job_id)
         try:
-            job, made = self._create(tenant, job_id, checked, photo_keys, options, find_earlier)
+            job, made = self._create(tenant, job_id, wanted, photo_keys, options, find_earlier)
         except DatabaseUnavailable:
             raise  # the record may be there: the photos stay until the sweep can ask
         except ServiceError:
@@ -145,14 +204,14 @@ class TrainingStarter:
         self._dispatcher.dispatch(job.id)  # the reaper repeats it, should the queue be away
         return job
 
-    def _find_earlier(self, tenant: str, checked: CheckedTraining, options: StartOptions, *, join: bool) -> Job | None:
+    def _find_earlier(self, tenant: str, wanted: _Wanted, options: StartOptions, *, join: bool) -> Job | None:
         if options.idempotency_key is not None:
             # Only the key tells which training is meant: joined by its body, a request that is sent again after that
             # one's end would train again.
             return self._store.find_earlier(tenant, options.idempotency_key, options.body_digest)
         if join:
             for state in ("queued", "running"):  # in the order in which a training passes through them
-                for job in self._store.list(tenant, state=state, model_name=checked.request.model_id):
+                for job in self._store.list(tenant, state=state, model_name=wanted.model_name):
                     if job.body_digest == options.body_digest and not job.cancel_requested:
                         return job
         return None
@@ -173,18 +232,16 @@ class TrainingStarter:
         self,
         tenant: str,
         job_id: str,
-        checked: CheckedTraining,
+        wanted: _Wanted,
         photo_keys: list[str],
         options: StartOptions,
         find_earlier: Callable[[], Job | None],
     ) -> tuple[Job, bool]:
-        request = dataclasses.asdict(checked.request)
-        del request["photos"]
         with self._room:
             earlier = self._earlier_or_room(tenant, find_earlier)
             if earlier is not None:
                 return earlier, False
-            name = checked.request.model_id
+            name = wanted.model_name
             bucket_id = self._names.reserve(tenant, name)
             if options.webhook_url is not None:
                 self._webhooks.expect(job_id, tenant, options.webhook_url)
@@ -194,12 +251,13 @@ class TrainingStarter:
                     tenant=tenant,
                     model_name=name,
                     model_id=bucket_id,
-                    request={**request, "model_id": bucket_id},
+                    request={**wanted.request, "model_id": bucket_id},
                     photo_keys=photo_keys,
-                    warnings=[dataclasses.asdict(warning) for warning in checked.warnings],
+                    warnings=wanted.warnings,
                     idempotency_key=options.idempotency_key,
                     body_digest=options.body_digest,
                     webhook_url=options.webhook_url,
+                    retry_of=wanted.retry_of,
                 )
             )
         return job, made

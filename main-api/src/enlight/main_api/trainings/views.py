@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from enlight.dreambooth_api.schemas import ModelId, TrainingListQuery, TrainingView
 from enlight.jobkit.jobs import Job
+from enlight.main_api.trainings.samples import SampleView, sample_views
 from enlight.servicekit.errors import JobCancelled, JobFailed, ServiceError, WireError, error_classes, error_from_wire
 from enlight.servicekit.schemas import Answer
 
@@ -37,6 +38,8 @@ class TrainingJobView(TrainingView):
         description="Seconds that workers had it, in all attempts; of one that runs up to its last sign of life."
     )
     cancel_requested: bool = Field(description="Whether its end was asked for; one that runs ends within a step.")
+    samples: list[SampleView] = Field(description="Pictures that it made of itself so far, by step.")
+    retry_of: str | None = Field(description="The training that this one repeats.")
 
 
 class TrainingPage(Answer):
@@ -48,7 +51,7 @@ class TrainingPage(Answer):
 
 def training_view(job: Job, position: int | None) -> dict[str, Any]:
     """``job`` in the form of `TrainingJobView`; ``position``: trainings before it in the queue."""
-    reason = _reason(job)
+    reason = reason_of(job)
     parameters = {name: value for name, value in job.request.items() if name not in _NOT_PARAMETERS}
     return {
         "id": job.id,
@@ -57,9 +60,9 @@ def training_view(job: Job, position: int | None) -> dict[str, Any]:
         "model_version": model_version(job),
         "base_model": job.request["base_name"],
         "preset": job.request.get("preset"),
-        "created_at": _iso(job.created_at),
-        "started_at": _iso(job.started_at),
-        "finished_at": _iso(job.finished_at),
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
         "attempt": job.attempt,
         "gpu_seconds": round(job.gpu_seconds, 3),
         "cancel_requested": job.cancel_requested,
@@ -68,6 +71,8 @@ def training_view(job: Job, position: int | None) -> dict[str, Any]:
         "error": reason,
         "warnings": list(job.warnings),
         "parameters": {**parameters, "num_photos": len(job.photo_keys)},
+        "samples": sample_views(job),
+        "retry_of": job.retry_of,
     }
 
 
@@ -84,7 +89,7 @@ def state_event(job: Job) -> dict[str, Any]:
     elif job.state == "succeeded":
         told |= {"model_id": job.model_name, "model_version": model_version(job)}
     elif job.state == "failed":
-        reason = _reason(job) or _UNFORESEEN_REASON
+        reason = reason_of(job) or _UNFORESEEN_REASON
         told["error"] = {"code": reason["code"], "message": reason["message"]}
     return told
 
@@ -93,20 +98,26 @@ def training_error(job: Job) -> ServiceError:
     """The error with which a client that waited for this failed or cancelled ``job`` is answered."""
     if job.state == "cancelled":
         return JobCancelled("The training was cancelled.", details={"training_id": job.id})
-    reason = _reason(job) or _UNFORESEEN_REASON
+    reason = reason_of(job) or _UNFORESEEN_REASON
     details = {**reason["details"], "training_id": job.id}
     if reason["code"] not in {known.code for known in error_classes()}:  # a worker that was lost, for one
         return JobFailed(reason["message"], details={**details, "reason": reason["code"]})
     return error_from_wire(WireError(reason["code"], reason["message"], details))
 
 
-def _reason(job: Job) -> dict[str, Any] | None:
+def reason_of(job: Job) -> dict[str, Any] | None:
+    """``code``, ``message`` and ``details`` of why it failed, as the tenant may read them."""
     if job.reason is None:
         return None
-    # The worker knows the model by its id in the bucket, which the caller never saw.
-    message = job.reason["message"].replace(job.model_id, job.model_name)
+    message = under_own_name(job, job.reason["message"])
     return {"code": job.reason["code"], "message": message, "details": dict(job.reason.get("details") or {})}
 
 
-def _iso(moment: datetime | None) -> str | None:
+def under_own_name(job: Job, text: str) -> str:
+    """``text`` of a worker, which knows the model by its id in the bucket, that the caller never saw."""
+    return text.replace(job.model_id, job.model_name)
+
+
+def iso(moment: datetime | None) -> str | None:
+    """A time as answers have it."""
     return moment.isoformat(timespec="milliseconds") if moment else None
