@@ -1,6 +1,7 @@
 // Follows one training. Each event says that there is news; the server draws it, and what is new is put in its place.
 
 import { ask, notify } from "./app.js";
+import { patchChildren } from "./patch.js";
 
 const root = document.getElementById("training");
 const away = document.getElementById("away");
@@ -14,38 +15,15 @@ const TOLD_KEY = `tell ${address}`;
 const now = () => document.getElementById("now");
 const hasEnded = () => ENDED.has(now().dataset.state);
 
-/** Takes over what differs, so that what is read, focused or playing stays as it is. */
+/** Takes over what differs, so that what is read or focused stays as it is. */
 function show(fresh) {
-  const shown = now();
+  const before = now().dataset.state;
   dress(fresh);
-  if (shown.dataset.state !== fresh.dataset.state && ENDED.has(fresh.dataset.state)) {
-    shown.replaceWith(fresh);
-    ended();
-  } else {
-    shown.dataset.state = fresh.dataset.state;
-    shown.dataset.title = fresh.dataset.title;
-    for (const part of fresh.querySelectorAll("[data-part]")) {
-      takeOver(shown.querySelector(`[data-part="${part.dataset.part}"]`), part);
-    }
-    for (const list of fresh.querySelectorAll("[data-grows]")) {
-      const own = document.getElementById(list.id);
-      own.append(...[...list.children].filter((item) => !document.getElementById(item.id)));
-    }
-  }
+  Object.assign(now().dataset, fresh.dataset);
+  patchChildren(now(), fresh);
   document.title = `${now().dataset.title} · Enlight`;
-}
-
-function takeOver(own, part) {
-  if (!own || own.isEqualNode(part)) {
-    return;
-  }
-  const bars = [own.querySelector("progress"), part.querySelector("progress")];
-  if (bars[0] && bars[1]) {
-    // A bar that stays moves on; its neighbours are parts themselves.
-    const value = bars[1].getAttribute("value");
-    value === null ? bars[0].removeAttribute("value") : bars[0].setAttribute("value", value);
-  } else {
-    own.replaceChildren(...part.childNodes);
+  if (before !== now().dataset.state && hasEnded()) {
+    ended();
   }
 }
 
@@ -103,7 +81,9 @@ function ended() {
   events?.close();
   dialog.close();
   const { state, title } = now().dataset;
-  notify(title, { problem: state === "failed" });
+  if (state !== "cancelled") {
+    notify(title, { problem: state === "failed" });
+  }
   if (sessionStorage.getItem(TOLD_KEY)) {
     sessionStorage.removeItem(TOLD_KEY);
     try {

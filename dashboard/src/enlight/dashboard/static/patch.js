@@ -27,33 +27,48 @@ function patchElement(here, fresh) {
   patchChildren(here, fresh);
 }
 
-/** Gives `parent` the children of `source`, which is used up. Children with an id keep their element when others come or go. */
+/** The child from `here` on that becomes `fresh`; null: there is none, or one that stays is before it. */
+function counterpart(here, fresh, coming) {
+  if (here && fresh.nodeType !== Node.ELEMENT_NODE) {
+    return alike(here, fresh) ? here : null;
+  }
+  for (let child = here; child; child = child.nextSibling) {
+    if (alike(child, fresh)) {
+      return child;
+    }
+    if (coming.has(child.id)) {
+      return null;
+    }
+  }
+  return null;
+}
+
+/** Gives `parent` the children of `source`, which is used up. One with an id keeps its element when others come or go. */
 export function patchChildren(parent, source) {
   const coming = new Set([...source.children].map((child) => child.id).filter(Boolean));
   let here = parent.firstChild;
-  const dropHere = () => {
-    const gone = here;
-    here = here.nextSibling;
-    gone.remove();
+  const dropUntil = (end) => {
+    while (here !== end) {
+      const gone = here;
+      here = here.nextSibling;
+      gone.remove();
+    }
   };
   for (const fresh of [...source.childNodes]) {
-    while (here?.id && !coming.has(here.id)) {
-      dropHere();
-    }
-    if (here && alike(here, fresh)) {
-      if (fresh.nodeType === Node.ELEMENT_NODE) {
-        patchElement(here, fresh);
-      } else if (here.data !== fresh.data) {
-        here.data = fresh.data;
-      }
-      here = here.nextSibling;
-    } else {
+    const same = counterpart(here, fresh, coming);
+    if (!same) {
       parent.insertBefore(fresh, here);
+      continue;
     }
+    dropUntil(same);
+    if (fresh.nodeType === Node.ELEMENT_NODE) {
+      patchElement(same, fresh);
+    } else if (same.data !== fresh.data) {
+      same.data = fresh.data;
+    }
+    here = same.nextSibling;
   }
-  while (here) {
-    dropHere();
-  }
+  dropUntil(null);
 }
 
 window.htmx.defineExtension("patch", {
