@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api_docs.main_api_models import KEYS, MODELS, USAGE
+from api_docs.main_api_operation import OPERATION
 from api_docs.main_api_pictures import GALLERY, PICTURES, SEED_PICTURES
 from api_docs.main_api_trainings import TRAIN, TRAININGS
 from api_docs.route import Section
@@ -12,5 +13,5 @@ MAIN_API = Section(
     "main-api",
     "Everything under one roof: first the six routes whose fields never change, then `/v1`, which can do more. Models "
     "have your own names. Equal requests for a cut-out or an enlarged picture are computed once.",
-    (TRAIN, *SEED_PICTURES, *TRAININGS, *PICTURES, *GALLERY, *MODELS, *KEYS, *USAGE),
+    (TRAIN, *SEED_PICTURES, *TRAININGS, *PICTURES, *GALLERY, *MODELS, *KEYS, *USAGE, *OPERATION),
 )

@@ -13,6 +13,7 @@ const keys = {
   models: "tenant",
   keys: "_id",
   usage: "_id",
+  traffic: "_id",
   webhook_secrets: "_id",
   webhook_deliveries: "_id",
   pictures: "_id",

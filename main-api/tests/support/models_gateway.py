@@ -143,5 +143,5 @@ def _app(models: ModelsService, transfers: ModelTransfers) -> OpenAPI:
     def authenticate() -> None:
         g.caller = Caller(tenant=request.headers.get("X-Tenant", "nobody"), scope="user", key_id="0")
 
-    app.register_api(model_routes(models, transfers))
+    app.register_api(model_routes(models, transfers, dict))
     return app

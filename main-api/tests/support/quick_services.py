@@ -118,13 +118,13 @@ def realesrgan(weights_folder: Path) -> OpenAPI:
 
 
 @contextmanager
-def served(app: OpenAPI) -> Iterator[str]:
-    """The application on a free loopback port; its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+def served(app: OpenAPI, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """The application on a loopback port, by default a free one; its address."""
+    server = make_server(host, port, app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{host}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

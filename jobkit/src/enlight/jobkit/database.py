@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 32
 """Connections of one process; a thread that finds none free waits for ``timeout_s`` at most."""
 
+DUPLICATE_KEY = 11000
+"""MongoDB's code of a write that would be a second document of one id."""
+
 Documents = Database[dict[str, Any]]
 
 

@@ -23,6 +23,7 @@ _INDEXES = [
     IndexModel([("tenant", ASCENDING), ("state", ASCENDING)], name="states_of_a_tenant"),
     IndexModel([("state", ASCENDING), ("_id", ASCENDING)], name="line_of_waiting"),
     IndexModel([("state", ASCENDING), ("lease_until", ASCENDING)], name="leases"),
+    IndexModel([("state", ASCENDING), ("finished_at", ASCENDING)], name="ends"),
     IndexModel([("unrecorded_attempts.attempt", ASCENDING)], name="attempts_to_record"),
 ]
 

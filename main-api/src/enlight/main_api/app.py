@@ -8,6 +8,8 @@ from importlib.metadata import version
 from flask_openapi import OpenAPI
 
 from enlight.dreambooth_api.bases import BaseCatalogue
+from enlight.jobkit.job_statistics import JobStatistics
+from enlight.jobkit.worker_registry import WorkerRegistry
 from enlight.main_api.cache.kept_answers import KeptAnswers
 from enlight.main_api.dependencies import DependencyWatch
 from enlight.main_api.document import finish_document
@@ -18,7 +20,7 @@ from enlight.main_api.gallery.records import PictureRecords
 from enlight.main_api.gallery.routes import gallery_routes
 from enlight.main_api.gateway import Gateway
 from enlight.main_api.keys.authentication import Authenticator, add_challenge, authenticate
-from enlight.main_api.keys.routes import key_routes
+from enlight.main_api.keys.routes import LimitsView, key_routes
 from enlight.main_api.limits import quotas
 from enlight.main_api.limits.admission import ByteBudget, Places
 from enlight.main_api.limits.rate_limits import RateLimiter
@@ -36,12 +38,20 @@ from enlight.main_api.upstreams.forwarding import Forwarder
 from enlight.main_api.upstreams.own_requests import OwnRequests
 from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES, image_routes
 from enlight.main_api.upstreams.routes_inference import inference_routes
-from enlight.main_api.upstreams.services_behind import services_behind, version_of
+from enlight.main_api.upstreams.services_behind import instance_urls, services_behind, version_of
 from enlight.main_api.usage import records as usage
+from enlight.main_api.usage.error_log import ErrorLog
+from enlight.main_api.usage.operation_routes import operation_routes
 from enlight.main_api.usage.records import UsageRecorder
 from enlight.main_api.usage.routes import usage_routes
 from enlight.main_api.usage.sums import UsageSums
+from enlight.main_api.usage.traffic import Traffic
+from enlight.main_api.usage.traffic_stats import TrafficHistory
 from enlight.main_api.webhooks.routes import webhook_routes
+from enlight.main_api.workers.instance_looks import InstanceLooks
+from enlight.main_api.workers.routes import worker_routes
+from enlight.main_api.workers.training_workers import TrainingWorkers
+from enlight.main_api.workers.workers_service import WorkersService
 from enlight.servicekit.freed_memory import keep_freed_memory
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
@@ -77,7 +87,8 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         },
         every_s=settings.upstream_check_every_s,
     )
-    recorder = UsageRecorder(stores.database, max_waiting=settings.max_usage_records_waiting)
+    traffic, errors = Traffic(stores.database), ErrorLog(stores.database)
+    recorder = UsageRecorder(stores.database, max_waiting=settings.max_usage_records_waiting, taken=traffic.count)
     limiter = RateLimiter(
         stores.cache,
         limits=quotas.tenant_limits(
@@ -113,9 +124,19 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         clients=clients,
         dependencies=dependencies,
         usage=recorder,
+        traffic=traffic,
+        errors=errors,
         trainings=trainings,
         models=models,
         gallery=gallery,
+    )
+
+    jobs = JobStatistics(stores.database)
+    workers = WorkersService(
+        InstanceLooks(instance_urls(settings)),
+        TrainingWorkers(WorkerRegistry(stores.queue), jobs),
+        stores.names,
+        stores.jobs,
     )
 
     authenticator = _authenticator(settings, stores)
@@ -161,9 +182,11 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(gallery_routes(gallery, streams, behind, own_requests, budget))
     app.register_api(training_routes(trainings, budget))
     app.register_api(webhook_routes(trainings.delivery_log))
-    app.register_api(model_routes(models, transfers))
+    app.register_api(model_routes(models, transfers, workers.copies))
+    app.register_api(worker_routes(workers))
     app.register_api(usage_routes(UsageSums(stores.database)))
-    app.register_api(key_routes(stores.keys, authenticator))
+    app.register_api(operation_routes(TrafficHistory(stores.database), jobs, errors))
+    app.register_api(key_routes(stores.keys, authenticator, _limits_of_a_tenant(settings)))
     gateway.add_metrics(app.extensions["metrics"])
     app.extensions["enlight"] = gateway
     if start:
@@ -173,3 +196,11 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
 
 def _authenticator(settings: Settings, stores: Stores) -> Authenticator | None:
     return None if settings.keys == "off" else Authenticator(stores.keys.find, remember_s=settings.key_cache_s)
+
+
+def _limits_of_a_tenant(settings: Settings) -> LimitsView:
+    return LimitsView(
+        requests_per_minute=settings.requests_per_minute or None,
+        gpu_seconds_per_hour=settings.gpu_seconds_per_hour or None,
+        pictures=settings.max_pictures,
+    )

@@ -16,7 +16,9 @@ from enlight.main_api.stores import Stores
 from enlight.main_api.trainings.service import TrainingService
 from enlight.main_api.upstreams.client_watch import ClientWatch
 from enlight.main_api.upstreams.services_behind import ServicesBehind
+from enlight.main_api.usage.error_log import ErrorLog
 from enlight.main_api.usage.records import UsageRecorder
+from enlight.main_api.usage.traffic import Traffic
 from enlight.servicekit.http import Readiness
 from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.worker_service import StopOnce
@@ -37,6 +39,8 @@ class Gateway:
         clients: ClientWatch,
         dependencies: DependencyWatch,
         usage: UsageRecorder,
+        traffic: Traffic,
+        errors: ErrorLog,
         trainings: TrainingService,
         models: ModelsService,
         gallery: Gallery,
@@ -44,6 +48,8 @@ class Gateway:
         self._stores = stores
         self._behind = behind
         self._usage = usage
+        self._traffic = traffic
+        self._errors = errors
         self._models = models
         self._gallery = gallery
         self._dependencies = dependencies
@@ -51,11 +57,14 @@ class Gateway:
         self._cache_ttl_s = settings.cache_ttl_s
         self._prepared = False
         reaper = Reaper(stores.jobs, stores.dispatcher, interval_s=settings.reap_every_s)
-        self._parts: list[Repeating | ClientWatch | DependencyWatch | UsageRecorder | TrainingService | Reaper] = [
+        self._parts: list[
+            Repeating | ClientWatch | DependencyWatch | UsageRecorder | Traffic | TrainingService | Reaper
+        ] = [
             Repeating(self._prepare, every_s=PREPARE_EVERY_S, name="prepare"),
             clients,
             dependencies,
             usage,
+            traffic,
             trainings,
             reaper,
             Repeating(self._sweep, every_s=SWEEP_EVERY_S, name="cached-answers-sweep"),
@@ -84,6 +93,7 @@ class Gateway:
         with ThreadPoolExecutor(len(self._parts)) as pool:
             for part in self._parts:
                 pool.submit(part.stop)
+        self._traffic.stop()  # once more: of what the usage records' end has told
         self._models.close()
         self._behind.close()
         self._stores.close()
@@ -92,6 +102,8 @@ class Gateway:
         if not self._prepared:
             self._stores.make_indexes()
             self._usage.make_indexes()
+            self._traffic.make_indexes()
+            self._errors.make_indexes()
             self._trainings.make_indexes()
             self._gallery.records.make_indexes()
             self._prepared = True

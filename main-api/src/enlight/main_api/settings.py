@@ -78,6 +78,14 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     realesrgan_urls: list[str] = Field(
         default_factory=lambda: _local(_PORTS["realesrgan_urls"]), description="realesrgan's addresses, JSON list."
     )
+    dreambooth_instance_urls: list[str] = Field(
+        default_factory=list,
+        description="dreambooth-api's processes themselves, for `GET /v1/workers`, where the address is that of a "
+        "balancer: JSON list. The name in a URL stands for all addresses that it has. Empty: as `DREAMBOOTH_URLS`.",
+    )
+    bgrem_instance_urls: list[str] = Field(default_factory=list, description="The same of bgrem.")
+    upsampler_instance_urls: list[str] = Field(default_factory=list, description="The same of upsampler.")
+    realesrgan_instance_urls: list[str] = Field(default_factory=list, description="The same of realesrgan.")
     connect_timeout_s: float = Field(2, gt=0, le=60, description="Limit of reaching a service.")
     image_timeout_s: float = Field(600, gt=0, description="Limit of a service's silence on a picture route; then 504.")
     inference_timeout_s: float = Field(660, gt=0, description="Limit of dreambooth-api's silence; then 504.")
@@ -161,6 +169,13 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
         if not urls or not all(_SERVICE_URL.fullmatch(url) for url in urls):
             raise ValueError("must list at least one address such as http://127.0.0.1:4000, without a path")
         return urls
+
+    @field_validator(
+        "dreambooth_instance_urls", "bgrem_instance_urls", "upsampler_instance_urls", "realesrgan_instance_urls"
+    )
+    @classmethod
+    def _instance_urls(cls, urls: list[str]) -> list[str]:
+        return cls._service_urls(urls) if urls else urls
 
     @field_validator("cache_secret")
     @classmethod

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -114,6 +114,14 @@ class ModelNames:
         with database_errors():
             found = self._models.find_one(_live(tenant, _id=bucket_id))
         return _row(found, bucket_id).name
+
+    def owners(self, bucket_ids: Collection[str]) -> dict[str, NamedModel]:
+        """Whose these models are, of all tenants; one that nobody has any more is left out."""
+        if not bucket_ids:
+            return {}
+        with database_errors():
+            found = list(self._models.find({"_id": {"$in": sorted(bucket_ids)}, "removal_started_at": None}))
+        return {document["_id"]: _row(document, "") for document in found}
 
     def list(self, tenant: str, *, limit: int, after: str | None = None) -> list[NamedModel]:
         """At most ``limit`` models in order of their names, those that come after the name ``after``."""

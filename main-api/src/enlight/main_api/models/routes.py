@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flask import Response, request
@@ -12,6 +13,7 @@ from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.models.service import ModelsService
 from enlight.main_api.models.transfers import ImportNotes, ModelTransfers
 from enlight.main_api.models.views import (
+    Copies,
     ExportQuery,
     ImportQuery,
     ModelDetailsView,
@@ -50,25 +52,26 @@ _FILE: ResponseDict = {
 _FILE_BODY: dict[str, Any] = {"required": True, "content": dict.fromkeys(_FILE_TYPES, _BYTES)}
 
 
-def model_routes(models: ModelsService, transfers: ModelTransfers) -> APIBlueprint:
-    """``/v1/models``."""
+def model_routes(models: ModelsService, transfers: ModelTransfers, copies: Callable[[], Copies]) -> APIBlueprint:
+    """``/v1/models``; ``copies``: what the machines that generate have at hand now."""
     routes = APIBlueprint("models", __name__, abp_tags=[_MODELS])
 
     @routes.get("/v1/models", summary="List models", responses={"200": ModelList})
     def list_models(query: ModelListQuery) -> dict[str, Any]:
         """The tenant's models, by name. OpenAI's clients read this list."""
         found, has_more = models.list(current_caller().tenant, limit=query.limit, after=query.after)
-        return list_view(found, has_more=has_more).model_dump(mode="json")
+        return list_view(found, copies(), has_more=has_more).model_dump(mode="json")
 
     @routes.get("/v1/models/<model_id>", summary="Show a model", responses={"200": ModelDetailsView, **_NO_MODEL})
     def show_model(path: ModelPath) -> dict[str, Any]:
-        """What it was trained on and how, its versions and sizes, when it was used last."""
-        return details_view(models.show(current_caller().tenant, path.model_id)).model_dump(mode="json")
+        """What it was trained on and how, its versions and sizes, when it was used last, where it is at hand."""
+        return details_view(models.show(current_caller().tenant, path.model_id), copies()).model_dump(mode="json")
 
     @routes.post("/v1/models/<model_id>/rename", summary="Rename a model", responses={"200": ModelView, **_REFUSED})
     def rename_model(path: ModelPath, body: RenameBody) -> dict[str, Any]:
         """Gives the model a name that the tenant uses for no other. Trainings of it that wait or run go on."""
-        return model_view(models.rename(current_caller().tenant, path.model_id, body.name)).model_dump(mode="json")
+        renamed = models.rename(current_caller().tenant, path.model_id, body.name)
+        return model_view(renamed, copies()).model_dump(mode="json")
 
     @routes.delete("/v1/models/<model_id>", summary="Remove a model", responses={"200": ModelRemovedView, **_REFUSED})
     def remove_model(path: ModelPath) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def model_routes(models: ModelsService, transfers: ModelTransfers) -> APIBluepri
         tenant = current_caller().tenant
         notes = ImportNotes(query.base_model, query.instance_prompt or "")
         transfers.receive(tenant, query.name, request.stream, length_bytes=request.content_length, notes=notes)
-        body = details_view(models.show(tenant, query.name)).model_dump(mode="json")
+        body = details_view(models.show(tenant, query.name), copies()).model_dump(mode="json")
         return body, 201, {"Location": f"/v1/models/{query.name}"}
 
     return routes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -9,8 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from enlight.dreambooth_api.schemas import ModelId, Prompt
 from enlight.main_api.models.service import ModelDetails, ModelFacts, Removal, VersionFacts
+from enlight.main_api.workers.views import ModelCopyView
 from enlight.servicekit.schemas import Answer, StrictModel
 
+Copies = Mapping[str, Sequence[ModelCopyView]]
+"""By bucket id."""
 _Name = Annotated[str, StringConstraints(max_length=200)]
 
 
@@ -83,6 +87,7 @@ class ModelView(Answer):
     base_model: str | None
     size_bytes: int | None = Field(description="Of the current version.")
     last_used_at: datetime | None = Field(description="Of the last pictures, exact to a minute.")
+    cached_on: list[ModelCopyView] = Field(description="Where versions of it are at hand, on machines that generate.")
 
 
 class ModelDetailsView(ModelView):
@@ -122,16 +127,16 @@ class ModelRemovedView(Answer):
     verified: VerifiedGone
 
 
-def model_view(facts: ModelFacts) -> ModelView:
+def model_view(facts: ModelFacts, copies: Copies) -> ModelView:
     """A row of the list."""
-    return ModelView(**_row(facts))
+    return ModelView(**_row(facts, copies))
 
 
-def details_view(details: ModelDetails) -> ModelDetailsView:
+def details_view(details: ModelDetails, copies: Copies) -> ModelDetailsView:
     """Everything about a model."""
     current = details.facts.current
     return ModelDetailsView(
-        **_row(details.facts),
+        **_row(details.facts, copies),
         instance_prompt=details.instance_prompt,
         parameters=None if details.parameters is None else dict(details.parameters),
         versions=[_version_view(each, current) for each in details.versions],
@@ -139,9 +144,9 @@ def details_view(details: ModelDetails) -> ModelDetailsView:
     )
 
 
-def list_view(models: list[ModelFacts], *, has_more: bool) -> ModelList:
+def list_view(models: list[ModelFacts], copies: Copies, *, has_more: bool) -> ModelList:
     """A page."""
-    rows = [model_view(facts) for facts in models]
+    rows = [model_view(facts, copies) for facts in models]
     return ModelList(data=rows, has_more=has_more, last_id=rows[-1].id if rows else None)
 
 
@@ -157,7 +162,7 @@ def removed_view(removal: Removal) -> ModelRemovedView:
     )
 
 
-def _row(facts: ModelFacts) -> dict[str, Any]:
+def _row(facts: ModelFacts, copies: Copies) -> dict[str, Any]:
     current = facts.current
     return {
         "id": facts.named.name,
@@ -169,6 +174,7 @@ def _row(facts: ModelFacts) -> dict[str, Any]:
         "base_model": current.base_name if current else None,
         "size_bytes": current.size_bytes if current else None,
         "last_used_at": facts.named.last_used_at,
+        "cached_on": list(copies.get(facts.named.bucket_id, ())),
     }
 
 

@@ -50,6 +50,16 @@ def services_behind(settings: Settings, watch: ClientWatch) -> ServicesBehind:
     )
 
 
+def instance_urls(settings: Settings) -> dict[str, list[str]]:
+    """By service: where its processes themselves are."""
+    return {
+        "dreambooth-api": settings.dreambooth_instance_urls or settings.dreambooth_urls,
+        "bgrem": settings.bgrem_instance_urls or settings.bgrem_urls,
+        "upsampler": settings.upsampler_instance_urls or settings.upsampler_urls,
+        "realesrgan": settings.realesrgan_instance_urls or settings.realesrgan_urls,
+    }
+
+
 def version_of(seen: Mapping[str, object], service: str) -> str:
     """The version of a service as it was seen last; of all its addresses, when they differ. Empty: not known.
 

@@ -3,15 +3,18 @@
 A record never delays or fails a request. What cannot be written waits, up to a bound; beyond it records are dropped,
 and counted. Requests of the same kind that came together are one document, with a line for each: a busy gateway would
 else be busiest with writing down what it did.
+
+A record of an error has what the client was told, its code and message.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +23,7 @@ from bson import ObjectId
 from flask import Flask, Response, g, request
 from pymongo.errors import BulkWriteError
 
-from enlight.jobkit.database import Documents, database_errors
+from enlight.jobkit.database import DUPLICATE_KEY, Documents, database_errors
 from enlight.main_api.background import Repeating
 from enlight.main_api.keys.tenants import Caller
 from enlight.servicekit.errors import DatabaseUnavailable
@@ -35,11 +38,19 @@ DOCUMENTS_AT_ONCE = 20
 """Written at once: few, so that whoever asks the database meanwhile does not wait for long."""
 HURRY_FROM = 1000
 """From so many records that wait on there are no pauses between the writes."""
-_DUPLICATE_KEY = 11000
 
 _OF_EACH = ("request_id", "at", "seconds", "received_bytes", "sent_bytes")
 """In what requests of one kind differ; the numbers among them are added up for the document."""
 _ADDED_UP = ("seconds", "received_bytes", "sent_bytes")
+_OF_SOME = ("cache", "code", "message")
+"""A document has these where there is something to say."""
+_NOT_KEPT = ("began_s",)
+ERROR_MARK = "error_mark"
+"""A field that documents of errors have, and no others: milliseconds since 1970 and the id, which sorts by time."""
+
+MAX_MESSAGE_CHARS = 500
+MAX_ERROR_BYTES = 64 * 1024
+"""A longer answer is not looked into for its code and message."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,13 @@ class UsageRecord:
     """As the service behind says; 0 for an answer from the cache."""
     model: str | None = None
     """The tenant's name of it."""
+    cache: str | None = None
+    """``hit`` or ``miss``, where the answer said so."""
+    code: str | None = None
+    """Of an error; None also for one without the suite's body."""
+    message: str | None = None
+    began_s: float | None = None
+    """Of a stream of events: to its beginning, which is what its client waits for."""
     request_id: str = ""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -78,10 +96,14 @@ class UsageRecorder:
     Args:
         database: Gets them.
         max_waiting: Records kept while the database is away.
+        taken: Told of each record once, when it is about to be written.
     """
 
-    def __init__(self, database: Documents, *, max_waiting: int) -> None:
+    def __init__(
+        self, database: Documents, *, max_waiting: int, taken: Callable[[UsageRecord], None] = lambda record: None
+    ) -> None:
         self._usage = database[COLLECTION]
+        self._taken = taken
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._writing = threading.Lock()
@@ -151,6 +173,8 @@ class UsageRecorder:
     def _put_together(self) -> None:
         # Once: a document whose confirmation was lost is written again as it was, under the same id.
         taken = [self._waiting.popleft() for _ in range(min(RECORDS_AT_ONCE, len(self._waiting)))]
+        for record in taken:
+            self._taken(record)
         self._unwritten.extend(_documents(taken))
 
     def _write(self, batch: list[dict[str, Any]]) -> None:
@@ -158,7 +182,7 @@ class UsageRecorder:
             try:
                 self._usage.insert_many(batch, ordered=False)
             except BulkWriteError as error:
-                if any(problem["code"] != _DUPLICATE_KEY for problem in error.details["writeErrors"]):
+                if any(problem["code"] != DUPLICATE_KEY for problem in error.details["writeErrors"]):
                     raise
 
 
@@ -167,11 +191,14 @@ def _documents(records: Iterable[UsageRecord]) -> list[dict[str, Any]]:
     documents: list[dict[str, Any]] = []
     of_kind: dict[tuple[object, ...], dict[str, Any]] = {}
     for record in records:
-        values = vars(record)
-        kind = (record.at.date(), *(value for name, value in values.items() if name not in _OF_EACH))
+        values = {name: value for name, value in vars(record).items() if name not in _NOT_KEPT}
+        values = {name: value for name, value in values.items() if value is not None or name not in _OF_SOME}
+        kind = (record.at.date(), *(each for each in values.items() if each[0] not in _OF_EACH))
         document = None if record.gpu_seconds else of_kind.get(kind)
         if document is None:
             document = of_kind[kind] = {"_id": ObjectId(), **values, "requests": 1}
+            if record.status >= 400:
+                document[ERROR_MARK] = f"{round(record.at.timestamp() * 1000):013d}-{document['_id']}"
             documents.append(document)
         else:
             _add(document, values)
@@ -202,6 +229,8 @@ def install(app: Flask, recorder: UsageRecorder) -> None:
         notes, started_s, request_id = usage_notes(), g.started_s, g.request_id
         method, rule = request.method[:20], request.url_rule.rule if request.url_rule else ""
         received_bytes = request.content_length or 0
+        code, message = _told_error(response)
+        began_s = round(time.monotonic() - started_s, 4) if response.mimetype == "text/event-stream" else None
 
         def record() -> None:
             recorder.record(
@@ -216,6 +245,10 @@ def install(app: Flask, recorder: UsageRecorder) -> None:
                     sent_bytes=response.content_length or 0,
                     gpu_seconds=notes.gpu_seconds,
                     model=notes.model,
+                    cache=response.headers.get("X-Cache"),
+                    code=code,
+                    message=message,
+                    began_s=began_s,
                     request_id=request_id,
                 )
             )
@@ -225,6 +258,17 @@ def install(app: Flask, recorder: UsageRecorder) -> None:
         else:
             record()
         return response
+
+
+def _told_error(response: Response) -> tuple[str | None, str | None]:
+    """Code and message of an error, also of one that a service behind gave."""
+    if response.status_code < 400 or response.is_streamed or (response.content_length or 0) > MAX_ERROR_BYTES:
+        return None, None
+    try:
+        body = json.loads(response.get_data())
+        return str(body["error"]["code"])[:MAX_MESSAGE_CHARS], str(body["message"])[:MAX_MESSAGE_CHARS]
+    except (ValueError, KeyError, TypeError):
+        return None, None
 
 
 def usage_notes() -> UsageNotes:

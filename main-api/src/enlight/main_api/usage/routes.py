@@ -10,8 +10,8 @@ from flask_openapi import APIBlueprint, Tag
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from enlight.main_api.keys.authentication import current_caller, require_admin
 from enlight.main_api.keys.tenants import TenantName
+from enlight.main_api.usage.reach import tenant_asked_for
 from enlight.main_api.usage.sums import UsageSum, UsageSums
 from enlight.servicekit.errors import InvalidField
 from enlight.servicekit.schemas import Answer, ErrorBody
@@ -79,9 +79,7 @@ def usage_routes(sums: UsageSums) -> APIBlueprint:
         """Requests, GPU seconds and bytes of the caller's tenant by day and route, over three months at most. An admin
         may ask for another tenant's. A request is in it about a second later, a training's attempt when it has
         ended."""
-        tenant = query.tenant or current_caller().tenant
-        if tenant != current_caller().tenant:
-            require_admin()
+        tenant = tenant_asked_for(query.tenant)
         first_day, last_day = _days(query)
         rows = sums.of(tenant, first_day, last_day)
         return UsageView(
