@@ -72,3 +72,6 @@ for container in $(containers); do
     echo "$container removed"
   fi
 done
+
+instances=$(printf '"http://%s",' "${servers[@]}")
+echo "for main-api on this machine: MAIN_API_DREAMBOOTH_INSTANCE_URLS='[${instances%,}]'"

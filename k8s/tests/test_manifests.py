@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -119,7 +121,9 @@ def test_every_pod_is_confined_watched_and_may_be_disrupted_one_at_a_time(folder
     deployments = _manifests(folder, "Deployment")
     budgets, services = _manifests(folder, "PodDisruptionBudget"), _manifests(folder, "Service")
     assert budgets.keys() == deployments.keys()
+    instances = {name: services.pop(name) for name in list(services) if name.endswith("-instances")}
     assert services.keys() == deployments.keys() - {"dreambooth-worker"}
+    assert instances.keys() == {f"{name}-instances" for name in services.keys() - {"main-api"}}
     for name, deployment in deployments.items():
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
@@ -188,6 +192,22 @@ def test_a_pod_is_reached_by_those_only_who_need_it(folder: str) -> None:
         assert goes_nowhere == (name in {"bgrem", "realesrgan", "upsampler"})
     # Pods of the namespace that are not ours are closed as well
     assert _allowed(folder, {"app": "another"}, "Ingress") == []
+
+
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_the_gateway_asks_each_pod_how_it_is(folder: str) -> None:
+    (settings,) = (each["data"] for each in _manifests(folder, "ConfigMap").values())
+    services, deployments = _manifests(folder, "Service"), _manifests(folder, "Deployment")
+    for name in ("dreambooth-api", "bgrem", "realesrgan", "upsampler"):
+        (url,) = json.loads(settings[f"MAIN_API_{name.removesuffix('-api').upper()}_INSTANCE_URLS"])
+        host, port = urlsplit(url).hostname, urlsplit(url).port
+        assert host == f"{name}-instances"
+        spec = services[host]["spec"]
+        # Without an address of its own its name has those of all pods, and their port is the container's
+        assert (spec["clusterIP"], spec["publishNotReadyAddresses"]) == ("None", True)
+        assert spec["selector"] == deployments[name]["spec"]["selector"]["matchLabels"]
+        (container,) = _pod(deployments[name])["containers"]
+        assert port == container["ports"][0]["containerPort"] == spec["ports"][0]["port"]
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)
