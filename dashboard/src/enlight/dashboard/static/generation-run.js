@@ -27,6 +27,7 @@ function begin(count) {
   showState(0, count, beganAt);
   part("run").hidden = false;
   button.disabled = true;
+  button.lastChild.textContent = " Making them…";
   part("gallery").scrollIntoView({ block: "nearest" });
   return run;
 }
@@ -36,6 +37,7 @@ function end(run) {
   run.places.forEach((place) => place.remove());
   part("run").hidden = true;
   button.disabled = false;
+  button.lastChild.textContent = " Generate";
   running = null;
 }
 
@@ -52,7 +54,7 @@ export async function makePictures(values) {
     for await (last of eventsOf(answer)) {
       if (last.name === "picture") {
         run.made += 1;
-        await fill(run.places.shift() ?? addPlaces(1)[0], last.data.id);
+        await fill(run.places.pop() ?? addPlaces(1)[0], last.data.id); // newest first, as they will be from now on
       }
     }
   } catch (error) {

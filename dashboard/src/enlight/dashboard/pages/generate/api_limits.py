@@ -37,7 +37,7 @@ class ApiLimits:
         """By field. Raises UpstreamFailed: main-api describes no such body; and what main-api answers."""
         try:
             properties = self._described()[body]["properties"]
-            return {name: _limits(schema) for name, schema in properties.items()}
+            return {name: limits_of(schema) for name, schema in properties.items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise UpstreamFailed(f"main-api does not say what a {body} is. Is it of another release?") from error
 
@@ -49,7 +49,8 @@ class ApiLimits:
             return self._schemas
 
 
-def _limits(schema: Mapping[str, Any]) -> FieldLimits:
+def limits_of(schema: Mapping[str, Any]) -> FieldLimits:
+    """What a field's JSON schema says."""
     # A field that may be null has its range in the other of two forms.
     forms = [schema, *schema.get("anyOf", ())]
     said = {name: value for form in forms for name, value in form.items()}

@@ -13,7 +13,7 @@ from enlight.dashboard.main_api.relays import relay_picture
 from enlight.dashboard.pages.generate import gallery
 from enlight.dashboard.pages.generate.api_limits import ApiLimits, FieldLimits
 from enlight.dashboard.pages.generate.gallery import Filter
-from enlight.dashboard.pages.generate.picture_words import NETWORKS, caption, facts
+from enlight.dashboard.pages.generate.picture_words import KINDS, NETWORKS, caption, facts
 from enlight.servicekit.errors import InvalidField
 
 _LONG_SIDES_PX = (1024, 2048, 4096, 8192)
@@ -56,6 +56,7 @@ def picture_pages(limits: ApiLimits) -> Blueprint:
             larger=larger,
             wanted=_wanted(picture, larger),
             networks=NETWORKS,
+            kinds=KINDS,
             around=gallery.surroundings(api, picture, shown),
         )
 
