@@ -18,6 +18,8 @@ GAP_PX = 8
 LABEL_PX = 170
 HEADER_PX = 34
 FINISHED_PX = 330
+PAGE_OF_MAKE_UP = "http://127.0.0.1:8050"
+"""Where `make up` has the web page."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ same words before. Likeness is the judge network's cosine similarity to the phot
 (<code>POST /remove-opacity</code>), its background now transparent.</p>
 <p class=finished>{_figure(finished.generated, "generated")}{_figure(finished.upscaled, "enlarged")}
 {_figure(finished.cut_out, "cut out")}</p>
+<p>With photos of your own: <code>make up</code>, then <a href="{PAGE_OF_MAKE_UP}">{PAGE_OF_MAKE_UP}</a>.</p>
 </html>
 """
 

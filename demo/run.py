@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from contact_sheet import Scene, write_contact_sheet
+from contact_sheet import PAGE_OF_MAKE_UP, Scene, write_contact_sheet
 from finishing import OUT_RESOLUTION_PX, Finished, finish
 from local_suite import BASE_MODEL, ROOT, LocalSuite
 from PIL import Image
@@ -73,9 +73,10 @@ def main() -> int:
     OUTPUT.mkdir()
     with (
         tempfile.TemporaryDirectory(prefix="enlight-demo-") as data_folder,
-        LocalSuite(Path(data_folder), OUTPUT) as suite,
+        LocalSuite(Path(data_folder), OUTPUT, page=True) as suite,
     ):
         console.print(f"The suite is up, its gateway at {suite.url} (the services' logs are in demo-output/)")
+        console.print(f"Watch it in a browser while it works: {suite.dashboard.url}/run")
         pictures = _train_and_generate(suite.url, console)
         similarity = SubjectSimilarity(ROOT / "models" / "judge", [path.read_bytes() for path in PHOTOS])
         scenes = _judge(pictures, similarity)
@@ -93,6 +94,7 @@ def main() -> int:
             f"{scene.similarity_before:.2f} -> {scene.similarity_after:.2f}"
         )
     console.print(f"Contact sheet: {sheet}  ({time.monotonic() - started:.0f} s in all)")
+    console.print(f"With photos of your own, in a browser: make up, then {PAGE_OF_MAKE_UP}")
     if closer < SCENES_NEEDED:
         console.print(f"[red]Only {closer} of {len(scenes)} scenes came closer to the subject.[/red]")
         return 1

@@ -19,6 +19,7 @@ made() {
 made cache_password
 made queue_password
 made cache_secret
+made dashboard_secret
 MONGO_FOLDER=$mongo_folder "$root/mongodb-server/secrets.sh"
 
 echo "mongodb://enlight:$(<"$mongo_folder/service_password")@mongodb:27017/?authSource=admin" >"$folder/mongo_url"

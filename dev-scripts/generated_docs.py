@@ -11,6 +11,7 @@ from api_docs.page import api_page
 from openapi_documents import openapi_documents
 
 from enlight.bgrem.settings import Settings as BgremSettings
+from enlight.dashboard.settings import Settings as DashboardSettings
 from enlight.dreambooth_api.settings import Settings as DreamboothApiSettings
 from enlight.dreambooth_api.worker_settings import WorkerSettings
 from enlight.main_api.settings import Settings as MainApiSettings
@@ -21,6 +22,7 @@ from enlight.upsampler.settings import Settings as UpsamplerSettings
 ROOT = Path(__file__).resolve().parents[1]
 SERVICES: dict[str, type[ServiceSettings]] = {
     "main-api": MainApiSettings,
+    "dashboard": DashboardSettings,
     "dreambooth-api": DreamboothApiSettings,
     "dreambooth-api as worker": WorkerSettings,
     "bgrem": BgremSettings,

@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 docker info >/dev/null 2>&1 || { echo "no Docker engine answers here" >&2; exit 1; }
 
-declare -A image_of=([main-api]=main-api [bgrem]=bgrem [dreambooth-api]=enlightaidreamboothapi
+declare -A image_of=([main-api]=main-api [dashboard]=dashboard [bgrem]=bgrem [dreambooth-api]=enlightaidreamboothapi
   [realesrgan]=realesrganapi [upsampler]=upsampler [dreambooth-base]=enlightaidreambooth)
 services=("$@")
-[ ${#services[@]} -gt 0 ] || services=(main-api bgrem dreambooth-api realesrgan upsampler dreambooth-base)
+[ ${#services[@]} -gt 0 ] || services=(main-api dashboard bgrem dreambooth-api realesrgan upsampler dreambooth-base)
 for service in "${services[@]}"; do
   [ -n "${image_of[$service]:-}" ] || { echo "no such service: $service" >&2; exit 2; }
 done

@@ -12,6 +12,7 @@ export UPSAMPLER_PORT=${UPSAMPLER_PORT:-4455}
 export REALESRGAN_PORT=${REALESRGAN_PORT:-11111}
 export MAIN_API_PORT=${MAIN_API_PORT:-8040}
 cache_port=${CACHE_PORT:-6379} queue_port=${QUEUE_PORT:-6390} mongo_port=${MONGO_PORT:-27117}
+export DASHBOARD_PORT=${DASHBOARD_PORT:-8050}
 export MAIN_API_KEYS=${MAIN_API_KEYS:-off}
 export MAIN_API_DEFAULT_BASE_MODEL=${MAIN_API_DEFAULT_BASE_MODEL:-$DREAMBOOTH_API_DEFAULT_BASE_MODEL}
 export MAIN_API_CACHE_URLS=${MAIN_API_CACHE_URLS:-"[\"redis://127.0.0.1:$cache_port/0\"]"}
@@ -21,6 +22,10 @@ export MAIN_API_DREAMBOOTH_URLS=${MAIN_API_DREAMBOOTH_URLS:-"[\"http://127.0.0.1
 export MAIN_API_BGREM_URLS=${MAIN_API_BGREM_URLS:-"[\"http://127.0.0.1:$BGREM_PORT\"]"}
 export MAIN_API_UPSAMPLER_URLS=${MAIN_API_UPSAMPLER_URLS:-"[\"http://127.0.0.1:$UPSAMPLER_PORT\"]"}
 export MAIN_API_REALESRGAN_URLS=${MAIN_API_REALESRGAN_URLS:-"[\"http://127.0.0.1:$REALESRGAN_PORT\"]"}
+export DASHBOARD_MAIN_API_URL=${DASHBOARD_MAIN_API_URL:-http://127.0.0.1:$MAIN_API_PORT}
+# Who has to send a key to the gateway signs in with it; else nobody does.
+if [ "$MAIN_API_KEYS" = on ]; then auth=key; else auth=off; fi
+export DASHBOARD_AUTH=${DASHBOARD_AUTH:-$auth}
 export DREAMBOOTH_WORKER_QUEUE_URL=${DREAMBOOTH_WORKER_QUEUE_URL:-$MAIN_API_QUEUE_URL}
 export DREAMBOOTH_WORKER_MONGO_URL=${DREAMBOOTH_WORKER_MONGO_URL:-$MAIN_API_MONGO_URL}
 
@@ -38,9 +43,12 @@ start upsampler "http://127.0.0.1:$UPSAMPLER_PORT" dev-scripts/upsampler/start.s
 start realesrgan "http://127.0.0.1:$REALESRGAN_PORT" dev-scripts/realesrgan/start.sh
 start dreambooth-worker - dev-scripts/dreambooth-worker/start.sh
 start main-api "http://127.0.0.1:$MAIN_API_PORT" dev-scripts/main-api/start.sh
+start dashboard "http://127.0.0.1:$DASHBOARD_PORT" dev-scripts/dashboard/start.sh
 
 cat <<EOT
-The suite is up; each service has its documentation at /docs:
+The suite is up. In a browser:
+  dashboard       http://127.0.0.1:$DASHBOARD_PORT   photos to pictures, and the suite at a glance
+By HTTP; each service has its documentation at /docs:
   main-api        http://127.0.0.1:$MAIN_API_PORT   everything under one roof, no key needed: /train, /inference, /v1/...
   dreambooth-api  http://127.0.0.1:$DREAMBOOTH_API_PORT   /train, /inference
   bgrem           http://127.0.0.1:$BGREM_PORT   /remove, /remove-opacity

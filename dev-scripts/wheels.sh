@@ -21,6 +21,7 @@ prepare() {
   .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$service/wheels" "${@/#/./}"
 }
 prepare main-api servicekit jobkit dreambooth-api
+prepare dashboard servicekit
 prepare dreambooth-api servicekit torchkit jobkit
 prepare bgrem servicekit
 prepare upsampler servicekit torchkit

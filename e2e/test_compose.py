@@ -38,6 +38,7 @@ class Suite:
     project: str
     nginx_port: int
     main_api_port: int
+    dashboard_port: int
     environment: dict[str, str]
 
     def compose(self, *arguments: str, timeout_s: float = 120) -> str:
@@ -116,15 +117,17 @@ def suite(tmp_path: Path) -> Iterator[Suite]:
     folders = {"ENLIGHT_SECRETS": str(tmp_path / "secrets"), "MONGO_FOLDER": str(tmp_path / "mongodb")}
     script = str(ROOT / "dev-scripts/compose-secrets.sh")
     subprocess.run([script], env=child_environment(folders), capture_output=True, check=True, timeout=60)
-    nginx_port, main_api_port = free_port(), free_port()
+    nginx_port, main_api_port, dashboard_port = free_port(), free_port(), free_port()
     made = Suite(
         f"enlight-test-{secrets.token_hex(4)}",
         nginx_port,
         main_api_port,
+        dashboard_port,
         {
             **folders,
             "ENLIGHT_NGINX_PORT": str(nginx_port),
             "ENLIGHT_MAIN_API_PORT": str(main_api_port),
+            "ENLIGHT_DASHBOARD_PORT": str(dashboard_port),
             "ENLIGHT_NETWORK": f"10.233.{100 + secrets.randbelow(100)}",
             "SECANTUSDB": _version_of("secantusdb"),
         },
@@ -168,11 +171,12 @@ def test_compose_up_trains_and_infers_at_both_doors_shows_no_other_and_leaves_no
     before = suite.listening()
     # When everything is up, in one command
     suite.compose("build", "cache", "nginx", "single", timeout_s=600)
-    wanted = ["main-api", "nginx", "dreambooth-worker", "bgrem", *others]
+    wanted = ["main-api", "dashboard", "nginx", "dreambooth-worker", "bgrem", *others]
     suite.compose("up", "--no-build", "--wait", "--wait-timeout", str(UP_TIMEOUT_S), *wanted, timeout_s=UP_TIMEOUT_S)
 
     # Then the host listens where it is meant to and nowhere else
-    assert suite.listening() - before == {("127.0.0.1", suite.nginx_port), ("127.0.0.1", suite.main_api_port)}
+    doors = (suite.nginx_port, suite.main_api_port, suite.dashboard_port)
+    assert suite.listening() - before == {("127.0.0.1", port) for port in doors}
 
     # And nobody gets into the queue without its password
     ping = "exec 3<>/dev/tcp/queue/6379; printf 'PING\\r\\n' >&3; read -r answer <&3; echo $answer"

@@ -52,13 +52,17 @@ def test_cpu_is_the_committed_default() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_nothing_is_published_but_nginx_and_main_api_on_loopback(profile: str) -> None:
+def test_nothing_is_published_but_the_three_doors_on_loopback(profile: str) -> None:
     published = {
         name: [(port["host_ip"], port["published"], port["target"]) for port in service["ports"]]
         for name, service in of_profile(profile).items()
         if service.get("ports") or service.get("network_mode") == "host"
     }
-    assert published == {"nginx": [("127.0.0.1", "2333", 2333)], "main-api": [("127.0.0.1", "8040", 8040)]}
+    assert published == {
+        "nginx": [("127.0.0.1", "2333", 2333)],
+        "main-api": [("127.0.0.1", "8040", 8040)],
+        "dashboard": [("127.0.0.1", "8050", 8050)],
+    }
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -69,6 +73,7 @@ def test_only_what_is_published_has_a_way_out(profile: str) -> None:
     assert {name for name, service in of_profile(profile).items() if "door" in service.get("networks", {})} == {
         "nginx",
         "main-api",
+        "dashboard",
     }
 
 
@@ -116,6 +121,7 @@ def test_what_a_service_needs_is_healthy_before_it_starts(profile: str) -> None:
         f"dreambooth-worker{suffix}": {"queue", "volumes", mongodb},
         f"dreambooth-api{suffix}": {"volumes"},
         "nginx": {f"dreambooth-api{suffix}"},
+        "dashboard": {"main-api"},
     }
     for name, needed in gates.items():
         assert {gate for gate in given[name]["depends_on"] if gate in given} == needed
@@ -178,7 +184,7 @@ def test_the_secrets_are_made_once_and_are_what_the_files_name(tmp_path: Path) -
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "mongodb").stat().st_mode & 0o777 == 0o700
     passwords = [text for path, text in seen[0].items() if path.name.endswith(("_password", "_secret"))]
-    assert len(set(passwords)) == len(passwords) == 5
+    assert len(set(passwords)) == len(passwords) == 6
     assert all(re.fullmatch("[0-9a-f]{64}", password) for password in passwords)
     # Every secret that a profile mounts is there
     for profile in PROFILES:

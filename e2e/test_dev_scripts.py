@@ -22,6 +22,7 @@ SERVICES = {
     "upsampler": "UPSAMPLER_",
     "realesrgan": "REALESRGAN_",
     "main-api": "MAIN_API_",
+    "dashboard": "DASHBOARD_",
 }
 
 
@@ -60,7 +61,8 @@ def test_a_service_runs_twice_on_one_machine(name: str, tmp_path: Path) -> None:
                 own[f"{prefix}DATA_FOLDER"] = str(tmp_path / f"data-{port}")
             running.enter_context(started(name, port, tmp_path / str(port), **own, **more))
         for port in ports:
-            assert requests.get(f"http://127.0.0.1:{port}/", timeout=30).json()["service"] == name
+            document = requests.get(f"http://127.0.0.1:{port}/openapi.json", timeout=30).json()
+            assert document["info"]["title"] == name
 
 
 def test_redis_runs_as_cache_and_as_queue(tmp_path: Path) -> None:

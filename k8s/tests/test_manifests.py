@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from enlight.bgrem.settings import Settings as BgremSettings
+from enlight.dashboard.settings import Settings as DashboardSettings
 from enlight.dreambooth_api.settings import Settings as DreamboothSettings
 from enlight.dreambooth_api.worker_settings import WorkerSettings
 from enlight.jobkit.dispatcher import TRAIN_QUEUE
@@ -30,6 +31,7 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "bgrem": BgremSettings,
     "dreambooth-api": DreamboothSettings,
     "dreambooth-worker": WorkerSettings,
+    "dashboard": DashboardSettings,
     "main-api": MainApiSettings,
     "realesrgan": RealesrganSettings,
     "upsampler": UpsamplerSettings,
@@ -41,6 +43,7 @@ CONNECTIONS = {
     "queue-password": "password",
     "cache-urls": '["redis://:password@cache:6379/0"]',
     "cache-secret": "0" * 64,
+    "dashboard-secret": "1" * 64,
     "models-bucket-url": "gs://modelids",
     "jobs-bucket-url": "gs://jobs",
     "pictures-bucket-url": "gs://pictures",
@@ -123,7 +126,7 @@ def test_every_pod_is_confined_watched_and_may_be_disrupted_one_at_a_time(folder
     assert budgets.keys() == deployments.keys()
     instances = {name: services.pop(name) for name in list(services) if name.endswith("-instances")}
     assert services.keys() == deployments.keys() - {"dreambooth-worker"}
-    assert instances.keys() == {f"{name}-instances" for name in services.keys() - {"main-api"}}
+    assert instances.keys() == {f"{name}-instances" for name in services.keys() - {"main-api", "dashboard"}}
     for name, deployment in deployments.items():
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
@@ -176,6 +179,7 @@ def test_a_pod_is_reached_by_those_only_who_need_it(folder: str) -> None:
     prometheus = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     callers = {
         "main-api": [anybody, prometheus],
+        "dashboard": [anybody, prometheus],
         "dreambooth-api": [gateway, prometheus],
         "dreambooth-worker": [prometheus],
         "bgrem": [gateway, prometheus],

@@ -111,7 +111,11 @@ def test_a_name_stands_for_all_its_addresses(monkeypatch: pytest.MonkeyPatch) ->
     assert states(seen) == ["ready", "ready", "unreachable"]
 
 
-def test_addresses_are_those_of_version_4_where_there_are_both() -> None:
+def test_addresses_are_those_of_version_4_where_there_are_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = [(socket.AF_INET6, ("::1", 4000, 0, 0)), (socket.AF_INET, ("127.0.0.1", 4000))]
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", lambda *_, **__: [(at, 1, 6, "", end) for at, end in ends])
+        assert [each.url for each in instances_at("bgrem", "http://both:4000")] == ["http://127.0.0.1:4000"]
     assert [each.url for each in instances_at("bgrem", "http://localhost:4000")] == ["http://127.0.0.1:4000"]
     assert [each.url for each in instances_at("bgrem", "http://[::1]:4000")] == ["http://[::1]:4000"]
     assert [each.host_header for each in instances_at("bgrem", "http://localhost")] == ["localhost"]
