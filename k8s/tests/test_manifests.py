@@ -194,6 +194,10 @@ def test_a_pod_is_reached_by_those_only_who_need_it(folder: str) -> None:
         assert all(rule["ports"] == [{"port": "http"}] for rule in rules)
         goes_nowhere = _allowed(folder, labels, "Egress") == []
         assert goes_nowhere == (name in {"bgrem", "realesrgan", "upsampler"})
+        if name == "dashboard":
+            to_gateway, names = _allowed(folder, labels, "Egress") or []
+            assert to_gateway == {"to": gateway, "ports": [{"port": "http"}]}
+            assert {port["port"] for port in names["ports"]} == {53}
     # Pods of the namespace that are not ours are closed as well
     assert _allowed(folder, {"app": "another"}, "Ingress") == []
 
