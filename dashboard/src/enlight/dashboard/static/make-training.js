@@ -28,12 +28,14 @@ function show(fresh) {
 }
 
 let due = null;
+let again = null;
 let shownAtMs = 0;
 
 /** Shows the news, but not more often than people can read. */
 function refresh() {
   due ??= setTimeout(async () => {
     due = null;
+    clearTimeout(again);
     shownAtMs = Date.now();
     try {
       const answer = await ask(`${address}/now`);
@@ -42,14 +44,14 @@ function refresh() {
       back();
     } catch (error) {
       lost(error.message);
-      setTimeout(refresh, AGAIN_MS);
+      again = setTimeout(refresh, AGAIN_MS);
     }
   }, Math.max(0, shownAtMs + BETWEEN_MS - Date.now()));
 }
 
 function lost(reason) {
   away.hidden = false;
-  away.textContent = `${reason} The training goes on meanwhile; this page tries again by itself.`;
+  away.textContent = `${reason} This page tries again by itself.`;
 }
 
 function back() {
@@ -72,7 +74,7 @@ function follow() {
       setTimeout(follow, AGAIN_MS);
       refresh();
     } else {
-      lost("The connection to the server was lost.");
+      lost("The connection to the server was lost; the training goes on.");
     }
   });
 }

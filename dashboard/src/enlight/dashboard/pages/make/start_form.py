@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -40,6 +41,8 @@ def training_fields(form: Mapping[str, str]) -> dict[str, Any]:
                 fields[field] = read(given)
             except ValueError as error:
                 raise InvalidField.of(field, problem) from error
+            if not math.isfinite(fields[field]):
+                raise InvalidField.of(field, problem)
     if form.get("samples"):
         fields["sample_prompt"] = form.get("sample_prompt", "").strip() or prompt
     return fields
