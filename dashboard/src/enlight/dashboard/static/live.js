@@ -1,14 +1,26 @@
-// Parts of a page that are asked for again every few seconds while somebody looks at them: `data-live`, parts/live.html.
+// Parts of a page that are asked for again while somebody looks at them, every `data-live` seconds: parts/live.html.
 
 import "./patch.js";
 
-const PERIOD_MS = 4000;
+const LOOK_MS = 1000;
+const AWAY_S = 4;
 
-const parts = () => [...document.querySelectorAll("[data-live]")];
-const ask = (part) => window.htmx.trigger(part, "refresh");
+const parts = [...document.querySelectorAll("[data-live]")];
+const askedAt = new Map(parts.map((part) => [part, Date.now()]));
+const noticeOf = (part) => document.querySelector(`[data-away-of="${part.id}"]`);
+
+function ask(part) {
+  askedAt.set(part, Date.now());
+  window.htmx.trigger(part, "refresh");
+}
+
+function isDue(part) {
+  const everySeconds = noticeOf(part).hidden ? Number(part.dataset.live) : AWAY_S;
+  return Date.now() - askedAt.get(part) >= everySeconds * 1000;
+}
 
 function sayAway(part, reason) {
-  const notice = document.querySelector(`[data-away-of="${part.id}"]`);
+  const notice = noticeOf(part);
   part.classList.toggle("old", Boolean(reason));
   notice.hidden = !reason;
   const text = notice.querySelector("[data-reason]");
@@ -24,17 +36,17 @@ function reasonIn(html) {
 
 setInterval(() => {
   if (document.visibilityState === "visible") {
-    parts().forEach(ask);
+    parts.filter(isDue).forEach(ask);
   }
-}, PERIOD_MS);
+}, LOOK_MS);
 
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") {
-    parts().forEach(ask);
+    parts.forEach(ask);
   }
 });
 
-document.body.addEventListener("changed", () => parts().forEach(ask));
+document.body.addEventListener("changed", () => parts.forEach(ask));
 
 // A failure is said where the figures are, once, and not as a notice every few seconds.
 document.body.addEventListener("htmx:beforeSwap", (event) => {

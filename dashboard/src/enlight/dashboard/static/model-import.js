@@ -47,9 +47,9 @@ function send(form) {
   });
   request.addEventListener("error", () => fail("The file did not arrive. Check the connection, then try again."));
   request.addEventListener("load", () => {
-    const answer = JSON.parse(request.responseText || "{}");
-    if (request.status >= 300) {
-      fail(answer.message || `The server answered ${request.status}.`);
+    const answer = request.response; // null when it is none of ours
+    if (request.status >= 300 || !answer) {
+      fail(answer?.message || `The server answered ${request.status}.`);
       return;
     }
     form.closest("dialog").close();
@@ -57,6 +57,7 @@ function send(form) {
     notify(answer.message);
   });
   form.closest("dialog").addEventListener("close", () => request.abort(), { once: true });
+  request.responseType = "json";
   request.open("POST", `${form.dataset.import}?${query}`);
   request.setRequestHeader("Accept", "application/json");
   request.setRequestHeader("X-CSRF-Token", csrfToken);

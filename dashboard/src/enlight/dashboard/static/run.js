@@ -9,7 +9,11 @@ const content = document.getElementById("dialog-content");
 const notices = document.getElementById("notices");
 
 document.body.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target === content && !dialog.open) {
+  if (event.detail.target !== content) {
+    return;
+  }
+  notices.querySelectorAll(".problem").forEach((notice) => notice.remove()); // of an earlier try
+  if (!dialog.open) {
     dialog.showModal();
     dialog.append(notices); // what lies beside an open dialog can neither be seen nor reached
   }

@@ -25,7 +25,7 @@ def shown_or_away(load: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
 
 def done(message: str) -> Response:
     """Closes the dialog, says ``message``, and has the page ask for what changed."""
-    return _with_events(Response(status=200), {CHANGED: None, "done": {"message": message}}, keep=True)
+    return _with_events(Response(status=204), {CHANGED: None, "done": {"message": message}})
 
 
 def dialog(template: str, **shown: object) -> Response:
@@ -33,8 +33,6 @@ def dialog(template: str, **shown: object) -> Response:
     return _with_events(make_response(render_template(template, **shown)), {CHANGED: None})
 
 
-def _with_events(response: Response, events: Mapping[str, object], *, keep: bool = False) -> Response:
+def _with_events(response: Response, events: Mapping[str, object]) -> Response:
     response.headers["HX-Trigger"] = json.dumps(events)  # in ASCII, whatever a model is called
-    if keep:
-        response.headers["HX-Reswap"] = "none"
     return response

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from enlight.dashboard.main_api.client import current_api
 from enlight.dashboard.main_api.relays import relay_file
 from enlight.dashboard.pages.run.answers import dialog, shown_or_away
-from enlight.servicekit.errors import InvalidField
+from enlight.servicekit.errors import InvalidRequest
 
 _PER_PAGE = 50
 
@@ -54,7 +54,7 @@ def add_models(pages: Blueprint) -> None:
     @pages.post("/models/<name>/delete")
     def delete(name: str) -> Response:
         if request.form.get("name", "").strip() != name:
-            raise InvalidField.of("name", f"type {name} to delete it")
+            raise InvalidRequest(f"To delete it, type its name: {name}.")
         return dialog("run/model_deleted.html", removed=current_api().delete(_path(name)))
 
 

@@ -42,7 +42,6 @@ def _now(hours: int) -> dict[str, Any]:
     api, is_admin = current_api(), current_session().is_admin
     stats = api.get("/v1/stats", {"hours": hours, "all_tenants": is_admin or None})
     told = api.get("/v1/workers") if is_admin else None
-    own = {each["id"] for each in api.get("/v1/trainings", {"state": "running"})["trainings"]} if is_admin else set()
     return {
         "stats": stats,
         "requests": sum(span["requests"] for span in stats["series"]),
@@ -53,5 +52,10 @@ def _now(hours: int) -> dict[str, Any]:
         "charts": [request_chart(stats["series"], hours), duration_chart(stats["series"], hours)],
         "workers": told["workers"] if told else None,
         "queue": told["queue"] if told else None,
-        "own_trainings": own,
+        "own_trainings": _own_trainings() if told and any(each["training_id"] for each in told["workers"]) else set(),
     }
+
+
+def _own_trainings() -> set[str]:
+    """Ids of those that run; another tenant's training cannot be looked at."""
+    return {each["id"] for each in current_api().get("/v1/trainings", {"state": "running"})["trainings"]}
