@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from browser import PHONE, SCREEN, assert_accessible, assert_fits, take_screenshot
@@ -21,9 +22,10 @@ TRAP = "<img src=x onerror=\"document.title='owned';alert(1)\">"
 
 @pytest.fixture(scope="module")
 def anna(suite: LocalSuite, make_key: Callable[[str], str]) -> Person:
-    """Has a model, `robot`."""
+    """Has a model, `robot`, and one whose subject's name is a trap."""
     person = Person(suite, make_key("anna-of-generate"))
     person.train("robot")
+    person.bring(person.exported("robot"), "a-trap", f"a sks {TRAP}")
     return person
 
 
@@ -90,14 +92,43 @@ def hrefs(page: Page) -> list[str]:
 
 
 def test_a_model_is_chosen_from_all_there_are(page: Page) -> None:
-    page.goto("/generate")
+    sizes: list[int] = []
+    page.on(
+        "response",
+        lambda answer: sizes.append(0 if "/pictures/" in answer.url else int(answer.headers.get("content-length", 0))),
+    )
+    page.goto("/generate", wait_until="networkidle")
+    assert 60_000 < sum(sizes) < 150_000  # pictures not counted
     page.get_by_role("button", name="Model").click()
     chooser = page.get_by_role("dialog", name="Choose a model")
-    expect(chooser.get_by_role("link", name="robot")).to_have_attribute("aria-current", "true")  # the newest
+    names = [name.inner_text() for name in chooser.get_by_role("listitem").locator("strong").all()]
+    assert names == ["a-trap", "robot", "enlight/pocket"]  # the newest first, then those that nobody trained
+    expect(chooser.get_by_role("link", name="a-trap")).to_have_attribute("aria-current", "true")
     assert_accessible(page)
     chooser.get_by_role("link", name="enlight/pocket").click()
     expect(page).to_have_url(re.compile(r"model=enlight%2Fpocket|model=enlight/pocket"))
     expect(page.get_by_role("button", name="a cat on the beach")).to_be_visible()  # it knows no subject of ours
+
+
+def test_one_of_many_models_is_found_by_a_part_of_its_name(
+    anna: Person, suite: LocalSuite, browser: Browser, make_key: Callable[[str], str]
+) -> None:
+    person = Person(suite, make_key("many-models"))
+    file = anna.exported("robot")
+    for number in range(9):
+        person.bring(file, f"robot-{number}", "a sks robot")
+    with person.browsing(browser) as page:
+        page.goto("/generate")
+        page.get_by_role("button", name="Model").click()
+        chooser = page.get_by_role("dialog", name="Choose a model")
+        find = chooser.get_by_label("Find")
+        find.fill("nothing like it")
+        expect(chooser.get_by_text("No model has that in its name.")).to_be_visible()
+        expect(chooser.get_by_role("link")).to_have_count(0)
+        find.fill("T-7")
+        expect(chooser.get_by_role("link")).to_have_count(1)
+        find.press("Enter")
+        expect(page).to_have_url(re.compile("model=robot-7"))
 
 
 def test_wrong_values_are_named_where_they_are(page: Page) -> None:
@@ -162,6 +193,28 @@ def test_a_connection_that_breaks_is_told_of_and_comes_back(
         kept = person.pictures()
         expect(page.locator(f"#pictures [data-picture='{kept[-1]['id']}']")).to_be_visible()
         expect(page.get_by_label("A picture that is being made")).to_have_count(0)
+
+
+def test_a_failure_says_what_to_do(suite: LocalSuite, browser: Browser, make_key: Callable[[str], str]) -> None:
+    person = Person(suite, make_key("interrupted"))
+    with person.browsing(browser) as page:
+        page.goto("/generate?model=enlight/pocket")
+        prompt(page).fill("a cat")
+        page.get_by_label("How many pictures?").fill("2")
+        more(page, Steps="60")
+        page.get_by_role("button", name="Generate").click()
+        expect(page.get_by_text("1 of 2 pictures")).to_be_visible(timeout=LONG_MS)
+        for process in psutil.Process(suite.parts["dreambooth-api"].pid).children(recursive=True):
+            if any("dreambooth_api.engine" in part for part in process.cmdline()):
+                process.kill()
+        expect(
+            page.get_by_text(re.compile("1 picture of 2 came, then it failed. .+ Press Generate to try again."))
+        ).to_be_visible(timeout=LONG_MS)
+        expect(page.get_by_label("A picture that is being made")).to_have_count(0)
+        page.get_by_label("How many pictures?").fill("1")
+        page.get_by_label("Steps").fill("2")
+        page.get_by_role("button", name="Generate").click()
+        expect(page.get_by_text("Your picture is ready.")).to_be_visible(timeout=LONG_MS)
 
 
 # The gallery
@@ -346,10 +399,8 @@ def test_nobody_sees_what_is_somebody_else_s(
     assert made["id"] in [picture["id"] for picture in anna.pictures()]
 
 
-def test_names_and_prompts_stay_text(suite: LocalSuite, browser: Browser, make_key: Callable[[str], str]) -> None:
-    person = Person(suite, make_key("mallory"))
-    person.train("trap", f"a sks {TRAP}")
-    with person.browsing(browser) as page:
+def test_names_and_prompts_stay_text(anna: Person, browser: Browser) -> None:
+    with anna.browsing(browser) as page:
         opened: list[Dialog] = []
 
         def note(dialog: Dialog) -> None:
@@ -357,7 +408,7 @@ def test_names_and_prompts_stay_text(suite: LocalSuite, browser: Browser, make_k
             dialog.dismiss()
 
         page.on("dialog", note)
-        page.goto("/generate?model=trap")
+        page.goto("/generate?model=a-trap")
         expect(page.get_by_text(f"a sks {TRAP}").first).to_be_visible()  # as it was written
         page.get_by_role("button", name="on the beach").click()
         page.get_by_label("How many pictures?").fill("1")

@@ -51,15 +51,33 @@ class Person:
         events = [part.split("\ndata: ") for part in answer.text.strip().split("\n\n")]
         return [json.loads(data) for name, data in events if name == "event: picture"]
 
-    def train(self, model_id: str, instance_prompt: str = "a sks robot", **body: object) -> None:
-        """Trains a model that knows next to nothing, in seconds."""
-        wanted = {"model_id": model_id, "instance_prompt": instance_prompt, "photos": _photos(), **body}
-        wanted.setdefault("max_training_steps", 2)
+    def train(self, model_id: str, **body: object) -> None:
+        """Trains a model of a robot that knows next to nothing, in seconds; unless ``body`` says else, a small one."""
+        usual = {"instance_prompt": "a sks robot", "photos": _photos(), "preset": "lora", "max_training_steps": 2}
+        wanted = {"model_id": model_id, **usual, **body}
         answer = requests.post(f"{self.suite.url}/v1/trainings", json=wanted, headers=self._headers, timeout=LONG_S)
         assert answer.status_code == 202, answer.text
         address = f"/v1/trainings/{answer.json()['id']}"
         until(lambda: self.get(address)["state"] not in ("queued", "running"))
         assert self.get(address)["state"] == "succeeded", self.get(address)
+
+    def exported(self, model_id: str) -> bytes:
+        """A small model's file."""
+        address = f"{self.suite.url}/v1/models/{model_id}/export?format=safetensors"
+        answer = requests.get(address, headers=self._headers, timeout=LONG_S)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    def bring(self, file: bytes, name: str, instance_prompt: str) -> None:
+        """Such a file as a model of one's own."""
+        answer = requests.post(
+            f"{self.suite.url}/v1/models/import",
+            params={"name": name, "base_model": "enlight/pocket", "instance_prompt": instance_prompt},
+            data=file,
+            headers={**self._headers, "Content-Type": "application/octet-stream"},
+            timeout=LONG_S,
+        )
+        assert answer.status_code == 201, answer.text
 
     @contextmanager
     def browsing(
