@@ -172,9 +172,9 @@ class TrainingAttempt:
             version = job.committed_version
             result = versions.describe(version)
         versions.make_current(version)
+        self._history.note("info", f"Version {version} is published.")
         self._insist(partial(self._leases.succeed, job.id, job.attempt, result))
         _log.info("version %s of %s is published", version, job.model_id)
-        self._history.note("info", f"Version {version} is published.")
         versions.remove(kept=version)
 
     def _train(self, lease: LeaseKeeper) -> TrainingOutcome:

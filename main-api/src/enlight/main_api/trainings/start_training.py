@@ -167,7 +167,7 @@ class TrainingStarter:
         """
         if job.state not in ("failed", "cancelled"):
             raise Conflict(
-                f"The training is {job.state}; only one that failed or was cancelled can be tried again.",
+                f"Only a training that failed or was cancelled is tried again; the state of this one is {job.state}.",
                 details={"state": job.state},
             )
         wanted = _Wanted(job.model_name, job.request, job.warnings, retry_of=job.id)
