@@ -268,3 +268,21 @@ def test_a_database_that_is_away_loses_no_delivery(tmp_path: Path) -> None:
             deliveries.claim()
         mongo.start()
         assert claimed(deliveries).job_id == "tr-1"
+
+
+def test_a_gateway_with_nothing_to_deliver_hardly_asks_and_begins_soon(
+    database: Documents, deliveries: WebhookDeliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = []
+    monkeypatch.setattr(deliveries, "claim", lambda: claims.append(time.monotonic()))
+    poster = WebhookPoster(timeout_s=1, allow_private=True)
+    sender = WebhookSender(deliveries, WebhookSecrets(database), poster, lambda _ids: {}, poll_s=0.05)
+    sender.start()
+    try:
+        time.sleep(0.5)
+        assert claims == []
+        deliveries.expect("tr-1", "ann", "http://127.0.0.1:9/hook")
+        deliveries.make_due("tr-1", "training.succeeded", "{}")
+        assert wait_until(lambda: len(claims) > 0)
+    finally:
+        sender.stop()

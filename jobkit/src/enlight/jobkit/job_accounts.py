@@ -15,8 +15,9 @@ class JobAccounts(JobCollection):
     """The jobs, as far as they use time. Thread-safe; all methods raise DatabaseUnavailable."""
 
     def open(self) -> list[Job]:
-        """The jobs that use time now, or whose attempts ended and are not recorded."""
-        condition = {"$or": [{"state": "running"}, {"unrecorded_attempts.attempt": {"$gt": 0}}]}
+        """The jobs that used time which is not counted, or whose attempts ended and are not recorded."""
+        uncounted = {"$expr": {"$gt": ["$gpu_seconds", {"$ifNull": ["$counted_gpu_seconds", 0]}]}}
+        condition = {"$or": [{"state": "running", **uncounted}, {"unrecorded_attempts.attempt": {"$gt": 0}}]}
         with database_errors():
             return [job_from_document(document) for document in self._jobs.find(condition)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +27,8 @@ _log = logging.getLogger(__name__)
 SENDERS = 4
 """Deliveries tried at once by one gateway; of one tenant fewer, see `TRIED_AT_ONCE`."""
 POLL_S = 1.0
+BETWEEN_S = 0.05
+"""Pause of a sender between having found nothing more and waiting to be woken."""
 NEVER_CREATED_S = 600.0
 """A delivery whose job is not there after this long belongs to a request that failed on its way."""
 _JOBS_AT_ONCE = 200
@@ -58,8 +61,12 @@ class WebhookSender:
         self._poster = poster
         self._find_many = find_many
         self._allow_private = allow_private
-        self._collector = Repeating(self.collect, every_s=poll_s, name="webhook-collector")
-        self._senders = [Repeating(self._send_due, every_s=poll_s, name=f"webhook-{n}") for n in range(SENDERS)]
+        self._poll_s = poll_s
+        self._due = threading.Event()
+        """One thread looks whether anything is due, and wakes the others: while there is nothing to deliver, as most of
+        the time, the database is hardly asked."""
+        self._collector = Repeating(self._look, every_s=poll_s, name="webhook-collector")
+        self._senders = [Repeating(self._send_due, every_s=BETWEEN_S, name=f"webhook-{n}") for n in range(SENDERS)]
 
     def start(self) -> None:
         """Begins to look and to deliver."""
@@ -93,12 +100,19 @@ class WebhookSender:
             elif job is None and expected.created_at < never_created:
                 self._deliveries.forget(expected.job_id)
 
+    def _look(self) -> None:
+        self.collect()
+        if self._deliveries.any_due():
+            self._due.set()
+
     def _send_due(self) -> None:
-        while not self._collector.stopping:
-            delivery = self._deliveries.claim()
-            if delivery is None:
-                return
-            self.send(delivery)
+        if not self._due.wait(self._poll_s):
+            return
+        try:
+            while not self._collector.stopping and (delivery := self._deliveries.claim()):
+                self.send(delivery)
+        finally:
+            self._due.clear()
 
     def send(self, delivery: Delivery) -> None:
         """Tries one claimed delivery and notes how it went.
