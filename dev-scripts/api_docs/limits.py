@@ -15,6 +15,7 @@ from enlight.main_api.settings import Settings as MainApi
 from enlight.main_api.trainings.leftovers import UNTOUCHED_S
 from enlight.main_api.trainings.samples import MAX_SAMPLES
 from enlight.main_api.usage.routes import MAX_DAYS
+from enlight.main_api.usage.traffic_stats import MAX_HOURS
 from enlight.main_api.webhooks.addresses import MAX_URL_CHARS
 from enlight.main_api.webhooks.deliveries import KEPT_S
 from enlight.realesrgan.schemas import LEAST_RESOLUTION_PX, MOST_RESOLUTION_PX
@@ -139,6 +140,7 @@ _GROUPS: tuple[tuple[str, tuple[_Set | _Fixed, ...]], ...] = (
                 "workers, or trainers, that may die of one training", "max_training_attempts", (MainApi, DreamboothApi)
             ),
             _Fixed("days of `GET /v1/usage` at once", f"{MAX_DAYS}"),
+            _Fixed("hours of `GET /v1/stats` at once", f"{MAX_HOURS}"),
             _Set("tries of a webhook, over about a day", "webhook_attempts", (MainApi,)),
         ),
     ),

@@ -163,6 +163,15 @@ def test_a_write_whose_confirmation_was_lost_counts_once(database: Documents, lo
     assert total(TrafficHistory(database).last(1, "anna")) == before + 2
 
 
+def test_so_does_one_of_a_span_that_is_over_by_then(database: Documents) -> None:
+    traffic, past = Traffic(database), NOW - CLOSED_AFTER - timedelta(minutes=2)
+    with answers_lost(traffic, "insert_many"), pytest.raises(DatabaseUnavailable):
+        counted(traffic, record(past))
+    counted(traffic, record(past))
+    traffic.write()
+    assert total(TrafficHistory(database).last(1, "anna")) == 2
+
+
 @contextmanager
 def answers_lost(traffic: Traffic, method: str) -> Iterator[None]:
     collection = traffic._traffic

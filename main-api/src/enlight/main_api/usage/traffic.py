@@ -111,7 +111,7 @@ class Traffic:
         self._traffic = database[COLLECTION]
         self._lock = threading.Lock()
         self._new: dict[tuple[str, str, datetime], TrafficSums] = {}
-        """Since the last write: by tenant, route and minute."""
+        """Since the last write: by tenant, route and minute, which is the shortest span."""
         self._writing = threading.Lock()
         self._kept: dict[_Span, _Kept] = {}
         self._writer = Repeating(self.write, every_s=WRITE_EVERY_S, name="traffic")
@@ -137,7 +137,7 @@ class Traffic:
     def count(self, record: UsageRecord) -> None:
         """One more request; never waits for the database."""
         with self._lock:
-            key = record.tenant, record.route, begin_of_span(record.at, RESOLUTIONS[0].step_s)
+            key = record.tenant, record.route, record.at.replace(second=0, microsecond=0)
             self._new.setdefault(key, TrafficSums()).count(record)
 
     def write(self) -> None:
@@ -145,10 +145,11 @@ class Traffic:
         with self._writing:
             self._add_new()
             changed = [(span, kept) for span, kept in self._kept.items() if not kept.is_written]
-            for write, is_there in ((self._insert, False), (self._replace, True)):
-                some = [each for each in changed if each[1].is_there == is_there]
-                for start in range(0, len(some), DOCUMENTS_AT_ONCE):
-                    write(some[start : start + DOCUMENTS_AT_ONCE])
+            new = [each for each in changed if not each[1].is_there]
+            known = [each for each in changed if each[1].is_there]
+            for write, spans in ((self._insert, new), (self._replace, known)):
+                for start in range(0, len(spans), DOCUMENTS_AT_ONCE):
+                    write(spans[start : start + DOCUMENTS_AT_ONCE])
             now = datetime.now(UTC)
             self._kept = {
                 span: kept for span, kept in self._kept.items() if not (kept.is_written and _is_closed(span, now))
