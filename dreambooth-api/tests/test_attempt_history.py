@@ -88,6 +88,15 @@ def test_a_training_that_is_tried_on_keeps_the_curve_up_to_its_checkpoint(site: 
     assert (2, "info", "Training goes on after step 4 of 10.") in told(site, job)
 
 
+def test_what_a_trainer_says_again_as_a_sign_of_life_counts_once(site: WorkerSite) -> None:
+    # Given a training with more steps than its curve has points, so that two of them are one point
+    job = claimed(site)
+    with site.history(job) as history:
+        for step, loss in ((1, 0.5), (2, 0.25), (2, 0.25)):
+            history.take(replace(PROGRESS, step=step, steps=400, loss=loss))
+    assert site.histories.losses(job.id) == [(2, 0.375)]
+
+
 def test_telling_does_not_wait_for_a_database_that_is_away(site: WorkerSite, mongo: EmbeddedServer) -> None:
     job = claimed(site)
     history = site.history(job)

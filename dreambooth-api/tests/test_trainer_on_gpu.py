@@ -164,3 +164,37 @@ def test_the_peak_of_the_memory_is_told(tmp_path: Path, base: Base, photos: tupl
     outcome = _run(_config(tmp_path, base, photos))
     assert outcome.peak_memory_bytes is not None
     assert 1 << 20 < outcome.peak_memory_bytes < 8 << 30
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize(("mixed_precision", "tolerance"), [("no", 5e-3), ("bf16", 0.05), ("fp16", 0.05)])
+def test_a_training_with_samples_goes_as_one_without(
+    tmp_path: Path, base: Base, photos: tuple[Path, ...], mixed_precision: str, tolerance: float, kind: str
+) -> None:
+    # Given the losses of a training, and how much of the GPU stays in use behind an update
+    changes: dict[str, Any] = {
+        "kind": kind, "mixed_precision": mixed_precision, "learning_rate": 1e-4, "max_training_steps": 6
+    }  # fmt: skip
+    expected = _losses(_config(tmp_path / "plain", base, photos, **changes))
+    in_use: list[tuple[bool, int]] = []
+
+    def note(state: TrainingState) -> None:
+        in_use.append((torch.backends.cudnn.benchmark, torch.cuda.memory_allocated(GPU)))
+
+    # When the same training makes pictures of itself
+    channel = RecordingChannel()
+    config = _config(
+        tmp_path / "sampled", base, photos, **changes, sample_prompt="a photo of sks dog", sample_every_steps=2
+    )
+    _run(config, channel, acting_step(note))
+
+    # Then they are made of what was learnt, by the GPU in the training's precision, and the training is the same
+    assert [sample.step for sample in channel.samples] == [2, 4, 6]
+    assert len({sample.png for sample in channel.samples}) == 3
+    assert channel.remarks == []
+    losses = {sent.step: sent.loss for sent in channel.sent if sent.loss is not None}  # told again as a sign of life
+    assert list(losses.values()) == pytest.approx(expected, rel=tolerance)
+    # And nothing of them stays in the GPU's memory, nor in the way in which algorithms are chosen
+    (chosen_by_trying, before_bytes), *_ = in_use[1:]
+    assert all(chosen and used_bytes == before_bytes for chosen, used_bytes in in_use[1:])
+    assert chosen_by_trying

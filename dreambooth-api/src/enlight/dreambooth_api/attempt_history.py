@@ -52,7 +52,7 @@ class AttemptHistory:
         self._lines: deque[LogLine] = deque(maxlen=LINES_KEPT)
         self._samples: deque[TrainingSample] = deque()
         self._curve: LossCurve | None = None
-        self._resumed_from_step = 0
+        self._resumed_from_step = self._last_loss_step = 0
         self._phase = ""
         self._bringing = threading.Lock()  # guards what is on its way
         self._is_begun = self._has_earlier_losses = False
@@ -107,7 +107,9 @@ class AttemptHistory:
                 if self._curve is None:
                     self._curve = LossCurve(progress.steps)
                     self._resumed_from_step = progress.resumed_from_step
-                self._curve.add(progress.step, progress.loss)
+                if progress.step > self._last_loss_step:  # else it is told again, as a sign of life
+                    self._curve.add(progress.step, progress.loss)
+                    self._last_loss_step = progress.step
 
     def _work(self) -> None:
         with log_context(job_id=self._job.id):
