@@ -28,7 +28,7 @@ function begin(count) {
   part("run").hidden = false;
   button.disabled = true;
   button.lastChild.textContent = " Making them…";
-  part("gallery").scrollIntoView({ block: "nearest" });
+  part("run").scrollIntoView({ block: "nearest" });
   return run;
 }
 
