@@ -14,7 +14,7 @@ from flask_openapi.types import ResponseDict
 from enlight.dreambooth_api.base_listing import list_bases
 from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.generations import Generations
-from enlight.dreambooth_api.requests import GenerationResult
+from enlight.dreambooth_api.requests import SAMPLE_FIELDS, GenerationResult
 from enlight.dreambooth_api.schemas import (
     BaseModelList,
     EventsHeaders,
@@ -207,7 +207,7 @@ def _what_ran(result: GenerationResult) -> dict[str, str]:
 
 def _view(queue: TrainingQueue, job: TrainingJob) -> dict[str, Any]:
     parameters = dataclasses.asdict(job.request)
-    for known in ("photos", "model_id", "base_name", "preset"):
+    for known in ("photos", "model_id", "base_name", "preset", *SAMPLE_FIELDS):  # samples: behind the gateway only
         del parameters[known]
     return {
         "id": job.id,
