@@ -18,7 +18,7 @@ export class PhotoCheck {
   /**
    * @param {() => {file: File, checked: Blob}[]} photos that are picked now.
    * @param {() => Record<string, string>} fields that decide what becomes of them.
-   * @param {(answer: {advice: string, warnings: object[]} | {advice: string, warnings: []}) => void} answered
+   * @param {(answer: {advice: string, warnings: {photos: number[], short: string, text: string}[]}) => void} answered
    * @param {(index: number, body: object) => void} refused one photo cannot be used.
    */
   constructor(photos, fields, answered, refused) {

@@ -102,20 +102,21 @@ picker.addEventListener("change", async () => {
   await add(files);
 });
 
+// Anywhere on the page: a file that misses the field would be opened by the browser in the page's place.
 for (const name of ["dragenter", "dragover"]) {
-  form.addEventListener(name, (event) => {
+  document.addEventListener(name, (event) => {
     if (event.dataTransfer.types.includes("Files")) {
       event.preventDefault();
       drop.classList.add("over");
     }
   });
 }
-form.addEventListener("dragleave", (event) => {
-  if (!form.contains(event.relatedTarget)) {
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) {
     drop.classList.remove("over");
   }
 });
-form.addEventListener("drop", (event) => {
+document.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
   if (event.dataTransfer.files.length) {
@@ -244,6 +245,10 @@ async function restore() {
     }
   }
   form.elements.samples.checked = "samples" in kept.fields;
+  const base = form.elements.base_model;
+  if (base && !base.selectedOptions[0]?.defaultSelected) {
+    base.dispatchEvent(new Event("change", { bubbles: true })); // brings the presets of this one
+  }
   for (const field of form.querySelectorAll("[hx-trigger*=restored]")) {
     field.dispatchEvent(new Event("restored"));
   }
