@@ -13,13 +13,15 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 PHONE = {"width": 390, "height": 844}
 SCREEN = {"width": 1440, "height": 900}
 TIMEOUT_MS = 20_000
 SCREENSHOTS = Path(__file__).resolve().parents[3] / "demo-output" / "screenshots"
 """Where the tests leave pictures of the pages; not committed."""
+
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @contextmanager
