@@ -57,6 +57,7 @@ class Guard:
             Unauthorized: the same, for a request of a page's script.
             Forbidden: the page is asked for under a name that is not this machine's.
         """
+        g.session, g.new_session = Session(), False  # what a refusal below is shown with
         if not self._sign_in and not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
             # Another site's name can be made to mean 127.0.0.1, and its pages could then read ours.
             raise Forbidden("Without sign-in this page is only served as http://localhost or http://127.0.0.1.")

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, make_response, redirect, render_template,
 
 from enlight.dashboard.main_api.client import MainApi
 from enlight.dashboard.security.sessions import Session, SessionCookies
-from enlight.servicekit.errors import DependencyError, Unauthorized
+from enlight.servicekit.errors import CapacityError, DependencyError, Unauthorized
 
 _LOCAL_PATH = re.compile(r"/(?![/\\])[^\\\x00-\x1f]*")
 MAX_KEY_CHARACTERS = 200
@@ -30,7 +30,7 @@ def sign_in_pages(main_api: MainApi, cookies: SessionCookies) -> Blueprint:
             if not key or len(key) > MAX_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
                 raise Unauthorized("This is no key of this suite. A key begins with enl_.")
             me = main_api.with_key(key).get("/v1/me")
-        except (Unauthorized, DependencyError) as error:
+        except (Unauthorized, CapacityError, DependencyError) as error:
             message = "No such key, or not any more." if isinstance(error, Unauthorized) else error.message
             page = render_template("sign_in.html", next=wanted, message=message)
             return make_response(page, error.status)

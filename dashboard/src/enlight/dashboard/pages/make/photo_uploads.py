@@ -40,7 +40,7 @@ class PhotoUploads:
     def place(self) -> Iterator[None]:
         """A place for one request; to be taken before its form is read. Raises QueueFull."""
         if not self._places.acquire(blocking=False):
-            raise QueueFull("Others send photos at this moment. Try again in a few seconds.", retry_after_s=5)
+            raise QueueFull("Others send files at this moment. Try again in a few seconds.", retry_after_s=5)
         try:
             request.max_form_parts = _MAX_FORM_PARTS
             yield
