@@ -1,4 +1,4 @@
-"""The whole suite with keys, the page before it, and a browser: once for each test process."""
+"""The whole suite with keys and the page before it, once for each test process; and a browser."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def make_key(suite: LocalSuite, admin_key: str) -> MakeKey:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium."""
+    """Chromium. Only for a module: as long as it lasts the thread has an event loop, over which others stumble."""
     with chromium() as running:
         yield running

@@ -382,9 +382,11 @@ def test_the_page_waits_for_a_server_that_is_away(suite: LocalSuite, browser: Br
     training_id = gina.start("robbie", max_training_steps=6)
     with gina.browsing(browser) as page:
         page.goto(f"/make/{training_id}")
-        suite.gateway.kill()
         try:
-            expect(page.get_by_text("This page tries again by itself")).to_be_visible()
+            # So long that the stream is refused, after which a browser tries no more by itself.
+            with page.expect_response(lambda answer: answer.url.endswith("/events") and answer.status == 503):
+                suite.gateway.kill()
+                expect(page.get_by_text("This page tries again by itself")).to_be_visible()
         finally:
             suite.gateway.start()
         expect(page.get_by_role("heading", name="robbie is ready")).to_be_visible(timeout=TRAINED_WITHIN_MS)

@@ -23,8 +23,6 @@ from enlight.main_api.usage.traffic import CLOSED_AFTER, RESOLUTIONS, Traffic, b
 from enlight.main_api.usage.traffic_stats import MAX_HOURS, TrafficHistory, TrafficStats
 from enlight.servicekit.errors import DatabaseUnavailable
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
 def database(mongo: EmbeddedServer) -> Iterator[Documents]:
@@ -32,9 +30,10 @@ def database(mongo: EmbeddedServer) -> Iterator[Documents]:
         yield database
 
 
-def record(at: datetime = NOW, **values: Any) -> UsageRecord:
+def record(at: datetime | None = None, **values: Any) -> UsageRecord:
+    """Of a request that was just now, unless ``at`` says else."""
     given = {"tenant": "anna", "route": "/remove", "method": "POST", "status": 200, "seconds": 0.25, "sent_bytes": 1}
-    return UsageRecord(at=at, key_id="k", received_bytes=1, **{**given, **values})
+    return UsageRecord(at=at or datetime.now(UTC), key_id="k", received_bytes=1, **{**given, **values})
 
 
 def counted(traffic: Traffic, *records: UsageRecord) -> None:
@@ -128,9 +127,9 @@ def test_what_is_older_does_not_count(database: Documents) -> None:
 
 
 def test_sums_grow_in_their_document(database: Documents) -> None:
-    traffic = Traffic(database)
+    traffic, at = Traffic(database), datetime.now(UTC)  # the same for all: a minute may end meanwhile
     for requests in range(1, 4):
-        counted(traffic, record())
+        counted(traffic, record(at))
         # A span of each length, of the tenant and of all
         assert database["traffic"].count_documents({}) == 2 * len(RESOLUTIONS)
         assert total(TrafficHistory(database).last(1, "anna")) == requests
@@ -164,7 +163,7 @@ def test_a_write_whose_confirmation_was_lost_counts_once(database: Documents, lo
 
 
 def test_so_does_one_of_a_span_that_is_over_by_then(database: Documents) -> None:
-    traffic, past = Traffic(database), NOW - CLOSED_AFTER - timedelta(minutes=2)
+    traffic, past = Traffic(database), datetime.now(UTC) - CLOSED_AFTER - timedelta(minutes=2)
     with answers_lost(traffic, "insert_many"), pytest.raises(DatabaseUnavailable):
         counted(traffic, record(past))
     counted(traffic, record(past))
@@ -194,7 +193,7 @@ def answers_lost(traffic: Traffic, method: str) -> Iterator[None]:
 def test_what_comes_after_the_end_of_a_span_counts_too(database: Documents) -> None:
     # Given a minute that is over, and written
     traffic = Traffic(database)
-    past = NOW - CLOSED_AFTER - timedelta(minutes=2)
+    past = datetime.now(UTC) - CLOSED_AFTER - timedelta(minutes=2)
     counted(traffic, record(past))
     assert all(span.step_s > 60 for span in traffic._kept), "what is over is kept in memory"
     # When a record of it comes late
@@ -204,7 +203,7 @@ def test_what_comes_after_the_end_of_a_span_counts_too(database: Documents) -> N
 
 
 def test_what_was_not_written_is_not_forgotten(tmp_path: Path) -> None:
-    past = NOW - CLOSED_AFTER - timedelta(minutes=2)
+    past = datetime.now(UTC) - CLOSED_AFTER - timedelta(minutes=2)
     with mongo_server(tmp_path / "mongo") as mongo:
         database = open_database(mongo.url, "x", timeout_s=2)
         traffic = Traffic(database)

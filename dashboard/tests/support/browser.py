@@ -98,4 +98,5 @@ def assert_fits(page: Page) -> None:
 def take_screenshot(page: Page, name: str) -> None:
     """Leaves ``demo-output/screenshots/<name>.png``, to be looked at."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.evaluate("scrollTo(0, 0)")  # what stays at an edge of the screen is else in the middle of the picture
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
