@@ -50,6 +50,16 @@ def more(page: Page, **values: str) -> None:
         page.get_by_label(label).fill(value)
 
 
+def begin_two(page: Page, *, steps: int) -> None:
+    """Has two pictures made, until the first one is there."""
+    page.goto("/generate?model=enlight/pocket")
+    prompt(page).fill("a cat")
+    page.get_by_label("How many pictures?").fill("2")
+    more(page, Steps=str(steps))
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_text("1 of 2 pictures")).to_be_visible(timeout=LONG_MS)
+
+
 # Making
 
 
@@ -157,12 +167,7 @@ def test_what_is_stopped_is_made_no_further(
 ) -> None:
     person = Person(suite, make_key("stopper"))
     with person.browsing(browser) as page:
-        page.goto("/generate?model=enlight/pocket")
-        prompt(page).fill("a cat")
-        page.get_by_label("How many pictures?").fill("2")
-        more(page, Steps="80")
-        page.get_by_role("button", name="Generate").click()
-        expect(page.get_by_text("1 of 2 pictures")).to_be_visible(timeout=LONG_MS)
+        begin_two(page, steps=80)
         until(lambda: at_work(suite) > 0)  # the second one
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_text("Stopped.")).to_be_visible()
@@ -182,12 +187,7 @@ def test_a_connection_that_breaks_is_told_of_and_comes_back(
 ) -> None:
     person = Person(suite, make_key("unlucky"))
     with person.browsing(browser) as page:
-        page.goto("/generate?model=enlight/pocket")
-        prompt(page).fill("a cat")
-        page.get_by_label("How many pictures?").fill("2")
-        more(page, Steps="40")
-        page.get_by_role("button", name="Generate").click()
-        expect(page.get_by_text("1 of 2 pictures")).to_be_visible(timeout=LONG_MS)
+        begin_two(page, steps=40)
         suite.dashboard.kill()
         try:
             expect(page.get_by_text("The connection broke.")).to_be_visible(timeout=LONG_MS)
@@ -201,12 +201,7 @@ def test_a_connection_that_breaks_is_told_of_and_comes_back(
 def test_a_failure_says_what_to_do(suite: LocalSuite, browser: Browser, make_key: Callable[[str], str]) -> None:
     person = Person(suite, make_key("interrupted"))
     with person.browsing(browser) as page:
-        page.goto("/generate?model=enlight/pocket")
-        prompt(page).fill("a cat")
-        page.get_by_label("How many pictures?").fill("2")
-        more(page, Steps="40")
-        page.get_by_role("button", name="Generate").click()
-        expect(page.get_by_text("1 of 2 pictures")).to_be_visible(timeout=LONG_MS)
+        begin_two(page, steps=40)
         for process in psutil.Process(suite.parts["dreambooth-api"].pid).children(recursive=True):
             if any("dreambooth_api.engine" in part for part in process.cmdline()):
                 process.kill()

@@ -82,7 +82,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
 
 
 class _NothingBesides:
-    """What gunicorn ends with the service: no thread of ours runs beside the requests."""
+    """What gunicorn ends with the service: no thread of ours is there without a request that needs it."""
 
     def stop(self) -> None:
         """Nothing to do."""

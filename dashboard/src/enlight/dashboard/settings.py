@@ -41,7 +41,7 @@ class Settings(HttpSettings):
     max_model_bytes: int = Field(8 * 1024 * MIB, ge=1, description="Largest file of a model that is imported.")
     max_small_body_bytes: int = Field(MIB, ge=1, description="Largest body of a request without photos.")
     max_uploads: int = Field(4, ge=1, le=64, description="Requests with photos or a model at once; one more gets 503.")
-    max_requests: int = Field(32, ge=1, le=1024, description="Other requests at once that are handed to main-api.")
+    max_requests: int = Field(32, ge=1, le=1024, description="Threads for all other requests; what comes beyond waits.")
     max_event_streams: int = Field(64, ge=1, le=1024, description="Event streams at once; one more gets 503.")
     read_timeout_s: float = Field(30, gt=0, le=600, description="Limit of what main-api answers from its records.")
     work_timeout_s: float = Field(
