@@ -35,6 +35,7 @@ from enlight.main_api.trainings.routes import training_routes
 from enlight.main_api.trainings.service import TrainingService
 from enlight.main_api.upstreams.client_watch import ClientWatch
 from enlight.main_api.upstreams.forwarding import Forwarder
+from enlight.main_api.upstreams.generator import Generator
 from enlight.main_api.upstreams.own_requests import OwnRequests
 from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES, image_routes
 from enlight.main_api.upstreams.routes_inference import inference_routes
@@ -176,7 +177,8 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         slots=settings.max_model_transfers,
     )
     app.register_api(image_routes(behind, forwarder))
-    app.register_api(inference_routes(behind.dreambooth, forwarder, lookup, ServedVersions(stores.models, catalogue)))
+    generator = Generator(behind.dreambooth, forwarder, lookup, ServedVersions(stores.models, catalogue))
+    app.register_api(inference_routes(behind.dreambooth, forwarder, generator))
     own_requests = OwnRequests(places=places, budget=budget)
     streams = GenerationStreams(behind.dreambooth, lookup, gallery)
     app.register_api(gallery_routes(gallery, streams, behind, own_requests, budget))

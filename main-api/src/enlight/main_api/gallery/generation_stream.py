@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import secrets
-from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ValidationError
-
-from enlight.dreambooth_api.schemas import SEED_LIMIT, GenerationAnswer, GenerationBody
+from enlight.dreambooth_api.schemas import SEED_LIMIT, GenerationBody
 from enlight.main_api.gallery.gallery import Gallery, NewPicture
 from enlight.main_api.gallery.records import KeptPicture
 from enlight.main_api.gallery.views import picture_view
 from enlight.main_api.models.lookup import ModelLookup
-from enlight.main_api.upstreams.answers import UpstreamAnswer
+from enlight.main_api.upstreams.generator import generation_of, picture_bytes
 from enlight.main_api.upstreams.own_requests import NamedBucketId, Work
 from enlight.main_api.upstreams.upstream import Upstream
-from enlight.servicekit.errors import ClientGone, InvalidField, ServiceError, UpstreamFailed
+from enlight.servicekit.errors import ClientGone, InvalidField, ServiceError
 
 MAX_AT_ONCE = 4
 """Pictures asked for together: the first alone, so that there is something to see soon, then as many as there are
@@ -82,14 +79,14 @@ class GenerationStreams:
         if model is not None:
             update["model_id"] = model.bucket_id
         asked = body.model_copy(update=update).model_dump_json(exclude_unset=True).encode()
-        answer = _checked(work.ask(self._dreambooth, "/v1/generations", "json", asked, model=model), count)
+        answer = generation_of(work.ask(self._dreambooth, "/v1/generations", "json", asked, model=model), count)
         ran = answer.model_dump(include=_RAN)
         return [
             self._gallery.keep(
                 tenant,
                 NewPicture(
                     kind="generation",
-                    data=_bytes(image),
+                    data=picture_bytes(image),
                     content_type=f"image/{body.format}",
                     parameters={
                         "prompt": body.prompt,
@@ -104,23 +101,6 @@ class GenerationStreams:
             )
             for index, image in enumerate(answer.images)
         ]
-
-
-def _bytes(image: str) -> bytes:
-    try:
-        return b64decode(image, validate=True)
-    except ValueError as error:
-        raise UpstreamFailed("dreambooth-api gave a picture that is not base64.") from error
-
-
-def _checked(answer: UpstreamAnswer, count: int) -> GenerationAnswer:
-    try:
-        told = GenerationAnswer.model_validate_json(bytes(answer.body))
-    except ValidationError as error:
-        raise UpstreamFailed("dreambooth-api gave an answer without what it ran.") from error
-    if len(told.images) != count:
-        raise UpstreamFailed(f"dreambooth-api gave {len(told.images)} pictures instead of {count}.")
-    return told
 
 
 def _events(first: list[KeptPicture], more: Iterator[list[KeptPicture]]) -> Iterator[bytes]:

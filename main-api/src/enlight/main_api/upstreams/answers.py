@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from urllib3.response import BaseHTTPResponse
 
-from enlight.servicekit.errors import UpstreamFailed
+from enlight.servicekit.errors import UpstreamFailed, WireError, error_from_wire
 
 Promise = Literal["json", "picture"]
 """What a route's good answer is."""
@@ -142,6 +142,14 @@ def json_of(answer: UpstreamAnswer) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UpstreamFailed("A service gave something else than JSON.")
     return value
+
+
+def raise_error_of(answer: UpstreamAnswer) -> None:
+    """Nothing, for a good answer. Raises: the service's own error, as it is."""
+    if answer.status >= 300:
+        told = json_of(answer)
+        error = told["error"]
+        raise error_from_wire(WireError(error["code"], told["message"], error.get("details") or {}))
 
 
 def _is_json_object(body: bytes | bytearray) -> bool:

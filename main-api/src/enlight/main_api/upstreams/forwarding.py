@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
+from urllib.parse import urlencode
 
 from flask import Request, Response, request
 
@@ -109,7 +110,7 @@ class Forwarder:
                 if version is None or self._kept is None:
                     found = computed_only(ask())
                 else:
-                    question = self._question_of_model(body, version, upstream.name)
+                    question = self._question_of_model(path, body, version, upstream.name)
                     # The model may have got another version meanwhile, or the service not have heard of it yet.
                     is_of_version = partial(_is_of, version)
                     found = self._kept.find(question, ask, gone, is_to_question=is_of_version)
@@ -117,10 +118,43 @@ class Forwarder:
                         share.take(len(found.answer.body))
             return found, held.pop_all()
 
-    def _question_of_model(self, body: bytes, version: ServedVersion, service: str) -> Question:
+    def change(
+        self, upstream: Upstream, path: str, picture: bytes, *, content_type: str, options: Mapping[str, str]
+    ) -> tuple[Found, ExitStack]:
+        """A service's picture of a picture; `send_with` closes the stack when it is sent. Equal ones are computed once.
+
+        Args:
+            upstream: Who answers.
+            path: Without the query.
+            picture: The file.
+            content_type: Of the file.
+            options: The query.
+        """
+        gone = partial(client_gone, request.environ)
+        with ExitStack() as held:
+            share = held.enter_context(self._budget.share())
+            headers = {**upstream_headers(request), "Content-Type": content_type, "Accept": "*/*"}
+            asked = UpstreamRequest("POST", f"{path}?{urlencode(options)}", "picture", headers, picture)
+            ask = partial(_ask, upstream, asked, gone, share)
+            question = Question(
+                tenant=current_caller().tenant,
+                route=f"{upstream.name}{path}",
+                query=tuple(options.items()),
+                content_type=content_type,
+                accept="*/*",
+                body_sha256=sha256(picture).hexdigest(),
+                code_version=self._code_version(upstream.name),
+            )
+            with self._places.place():
+                found = computed_only(ask()) if self._kept is None else self._kept.find(question, ask, gone)
+                if not found.computed:
+                    share.take(len(found.answer.body))
+            return found, held.pop_all()
+
+    def _question_of_model(self, path: str, body: bytes, version: ServedVersion, service: str) -> Question:
         return Question(
             tenant=current_caller().tenant,
-            route=request.path,
+            route=path,
             query=(),
             content_type="application/json",
             accept="",
@@ -157,18 +191,22 @@ def found_response(found: Found, held: ExitStack, *, tell: bool) -> Response:
         tell: Whether ``X-Cache`` says how it came.
     """
     answer = found.answer
-    if found.computed:
-        usage_notes().gpu_seconds += seconds_of(answer.headers.get(RUN_SECONDS, ""))
     body = bytes(answer.body) if len(answer.body) <= SENT_BYTES else _pieces(answer.body)
     response = Response(body, status=answer.status, content_type=answer.content_type)
     response.content_length = len(answer.body)
     response.headers.extend(answer.headers.items())
+    send_with(response, found, held, tell=tell)
+    return response
+
+
+def send_with(response: Response, found: Found, held: ExitStack, *, tell: bool) -> None:
+    """Sends what was found as part of a response; as `found_response` for the rest."""
     if found.computed:
+        usage_notes().gpu_seconds += seconds_of(found.answer.headers.get(RUN_SECONDS, ""))
         held.callback(found.keep)  # before the memory is given back
     response.call_on_close(held.close)
     if tell:
         response.headers["X-Cache"] = "miss" if found.computed else "hit"
-    return response
 
 
 def _is_of(version: ServedVersion, answer: UpstreamAnswer) -> bool:

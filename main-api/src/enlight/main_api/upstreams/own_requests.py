@@ -11,11 +11,11 @@ from functools import partial
 from flask import request
 
 from enlight.main_api.limits.admission import BudgetShare, ByteBudget, Places
-from enlight.main_api.upstreams.answers import Promise, UpstreamAnswer, json_of, renamed
+from enlight.main_api.upstreams.answers import Promise, UpstreamAnswer, raise_error_of, renamed
 from enlight.main_api.upstreams.forwarding import RUN_SECONDS, seconds_of, upstream_headers
 from enlight.main_api.upstreams.upstream import Upstream, UpstreamRequest
 from enlight.main_api.usage.records import UsageNotes, usage_notes
-from enlight.servicekit.errors import ClientGone, WireError, error_from_wire
+from enlight.servicekit.errors import ClientGone
 from enlight.servicekit.http import client_gone
 
 
@@ -100,8 +100,6 @@ class Work:
             raise
         if model is not None:
             answer = renamed(answer, model.bucket_id, model.name)
-        if answer.status >= 300:
-            error = json_of(answer)["error"]
-            raise error_from_wire(WireError(error["code"], json_of(answer)["message"], error.get("details") or {}))
+        raise_error_of(answer)
         self._notes.gpu_seconds += seconds_of(answer.headers.get(RUN_SECONDS, ""))
         return answer

@@ -1,15 +1,12 @@
-"""Pictures of a tenant's models: the tenant's name of a model goes in and comes back, the bucket's id stays behind."""
+"""The routes of dreambooth-api under the gateway's roof, for models by their tenants' names."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from flask import Response
 from flask_openapi import APIBlueprint, Tag
 from flask_openapi.types import ResponseDict
-from pydantic import BaseModel
 
 from enlight.dreambooth_api.schemas import (
     BaseModelList,
@@ -20,13 +17,9 @@ from enlight.dreambooth_api.schemas import (
     PhotosCheckAnswer,
     PhotosCheckBody,
 )
-from enlight.main_api.keys.authentication import current_caller
-from enlight.main_api.models.lookup import ModelLookup
-from enlight.main_api.models.served_versions import ServedVersions
-from enlight.main_api.upstreams.answers import renamed
 from enlight.main_api.upstreams.forwarding import Forwarder, found_response
+from enlight.main_api.upstreams.generator import Generator, has_seed
 from enlight.main_api.upstreams.upstream import Upstream
-from enlight.main_api.usage.records import usage_notes
 from enlight.servicekit.schemas import ErrorBody
 
 _ERRORS: ResponseDict = {str(status): ErrorBody for status in (502, 504)}
@@ -38,29 +31,13 @@ _PHOTOS: dict[str, Any] = {
 }
 
 
-def inference_routes(
-    dreambooth: Upstream, forwarder: Forwarder, models: ModelLookup, versions: ServedVersions
-) -> APIBlueprint:
+def inference_routes(dreambooth: Upstream, forwarder: Forwarder, generator: Generator) -> APIBlueprint:
     """``/inference``, ``/v1/generations``, ``/v1/photos/check`` and ``/v1/base-models``."""
     routes = APIBlueprint("inference", __name__, abp_tags=[_INFERENCE], abp_responses=_ERRORS)
 
     def generated(path: str, body: InferenceBody | GenerationBody) -> Response:
-        name = body.model_id
-        usage_notes().model = name
-        # Without a seed each request has pictures of its own.
-        is_kept = isinstance(body, GenerationBody) and body.seed is not None
-        if "/" in name:  # a base model's; no tenant's name holds a slash
-            version = versions.of_base(name) if is_kept else None
-            found, held = forwarder.ask(dreambooth, path, body=_json(body), model_id=None, version=version)
-            return found_response(found, held, tell=is_kept)
-        bucket_id = models.bucket_id(current_caller().tenant, name)
-        version = versions.of_model(bucket_id) if is_kept else None
-        asked = _json(body.model_copy(update={"model_id": bucket_id}))
-        found, held = forwarder.ask(dreambooth, path, body=asked, model_id=bucket_id, version=version)
-        response = found_response(replace(found, answer=renamed(found.answer, bucket_id, name)), held, tell=is_kept)
-        if found.answer.status == 200:
-            response.call_on_close(partial(models.note_use, bucket_id))
-        return response
+        found, held = generator.ask(path, body)
+        return found_response(found, held, tell=has_seed(body))
 
     @routes.post("/inference", summary="Generate pictures", responses={"200": InferenceAnswer, **_NO_MODEL})
     def inference(body: InferenceBody) -> Response:
@@ -86,7 +63,3 @@ def inference_routes(
         return forwarder.send_on(dreambooth, "/v1/base-models", "json", keep=False)
 
     return routes
-
-
-def _json(body: BaseModel) -> bytes:
-    return body.model_dump_json(exclude_unset=True).encode()
