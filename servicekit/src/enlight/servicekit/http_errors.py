@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from flask import Response, g, jsonify, request
@@ -48,8 +48,19 @@ _CLASSES: dict[int, type[ClientError]] = {
 }
 
 
-def answer_error(error: Exception, more: Mapping[str, object]) -> Response | HTTPException:
-    """The response to an error; ``more`` is what a service's contract puts into the body besides."""
+def answer_error(
+    error: Exception,
+    more: Mapping[str, object],
+    *,
+    shape: Callable[[ServiceError, str], Mapping[str, object]] = error_body,
+) -> Response | HTTPException:
+    """The response to an error.
+
+    Args:
+        error: What a view, or a check before it, raised.
+        more: What a service's contract puts into the body besides.
+        shape: The body, of an error and its request's id; another than the suite's where another API laid it down.
+    """
     if isinstance(error, HTTPException) and (error.response is not None or (error.code or 500) < 400):
         return error  # a ready-made answer: a redirect, an abort(response)
     if isinstance(error, ServiceError):
@@ -60,7 +71,7 @@ def answer_error(error: Exception, more: Mapping[str, object]) -> Response | HTT
         logger.error("Unforeseen error", exc_info=error)
         known = InternalError(UNFORESEEN)
     g.error_code = known.code
-    response = jsonify({**more, **error_body(known, current_request_id())})
+    response = jsonify({**more, **shape(known, current_request_id())})
     response.status_code = known.status
     if isinstance(error, HTTPException):
         response.headers.extend((name, value) for name, value in error.get_headers() if name.lower() != "content-type")
