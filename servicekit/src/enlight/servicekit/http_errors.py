@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 MAX_FIELDS = 20
 """Problems named in one answer."""
+MISSING_FIELD = "is required"
+UNKNOWN_FIELD = "is not a known field"
 
 _CLASSES: dict[int, type[ClientError]] = {
     400: InvalidRequest,
@@ -99,9 +101,9 @@ def _field_name(location: tuple[int | str, ...]) -> str:
 
 def _problem_text(kind: str, message: str) -> str:
     if kind == "missing":
-        return "is required"
+        return MISSING_FIELD
     if kind == "extra_forbidden":
-        return "is not a known field"
+        return UNKNOWN_FIELD
     text = message.removeprefix("Value error, ").replace(" after validation", "")
     return re.sub(r"^(\w+ )?\w+ should ", "must ", text, count=1)
 
