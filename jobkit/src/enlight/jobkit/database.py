@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import MongoClient
@@ -74,3 +74,9 @@ def server_time(database: Documents) -> datetime:
         answer = database.client.admin.command("hello", codec_options=database.codec_options)
     time: datetime = answer["localTime"]
     return time
+
+
+def now_as_kept() -> datetime:
+    """This machine's time in milliseconds, which is all that the database keeps."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from flask import Request
+from werkzeug.datastructures import FileStorage
 
 from enlight.servicekit.errors import InvalidField, UnsupportedMediaType
 
@@ -51,7 +52,27 @@ def uploaded_file(request: Request, *, form_fields: tuple[str, ...]) -> Upload:
     )
 
 
-def _from_form(request: Request, form_fields: tuple[str, ...]) -> Upload:
+@dataclass(frozen=True)
+class FormFile:
+    """The one file of a form, still where the form's reader put it.
+
+    Attributes:
+        file: The file; a large one is on the disk.
+        field: The form field's name.
+        form: The form's other fields.
+    """
+
+    file: FileStorage
+    field: str
+    form: dict[str, str]
+
+
+def file_in_form(request: Request, form_fields: tuple[str, ...]) -> FormFile:
+    """The file in the first of ``form_fields`` that the form has.
+
+    Raises:
+        InvalidField: no file, several, or a field twice.
+    """
     request.max_form_parts = MAX_FORM_PARTS
     unknown = sorted(set(request.files) - set(form_fields))
     if unknown:
@@ -62,12 +83,17 @@ def _from_form(request: Request, form_fields: tuple[str, ...]) -> Upload:
     if len(files) > 1:
         raise InvalidField.of(files[1][0], "only one file is taken")
     name, file = files[0]
-    data = file.read()
-    if not data:
-        raise InvalidField.of(name, "is an empty file")
     form: dict[str, str] = {}
     for key, values in request.form.lists():
         if len(values) > 1:
             raise InvalidField.of(key[:100], "is given twice")
         form[key] = values[0]
-    return Upload(data, name, form)
+    return FormFile(file, name, form)
+
+
+def _from_form(request: Request, form_fields: tuple[str, ...]) -> Upload:
+    found = file_in_form(request, form_fields)
+    data = found.file.read()
+    if not data:
+        raise InvalidField.of(found.field, "is an empty file")
+    return Upload(data, found.field, found.form)

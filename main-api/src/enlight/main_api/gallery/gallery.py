@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
+from enlight.jobkit.database import now_as_kept
 from enlight.main_api.gallery.files import PictureFiles
 from enlight.main_api.gallery.records import KeptPicture, PictureKind, PictureRecords, new_picture_id
 from enlight.main_api.gallery.thumbnails import size_px_of, thumbnail_of
@@ -76,7 +76,7 @@ class Gallery:
             content_type=made.content_type,
             size_bytes=len(made.data),
             sha256=sha256(made.data).hexdigest(),
-            created_at=_now(),
+            created_at=now_as_kept(),
         )
         try:
             self.files.put(picture.id, made.data, self._thumbnail(made))
@@ -114,9 +114,3 @@ class Gallery:
             self.files.remove(picture_id)
         except ServiceError as error:
             _log.warning("the files of picture %s are left to the sweep: %s", picture_id, error.message)
-
-
-def _now() -> datetime:
-    """In milliseconds, which is all that the database keeps."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

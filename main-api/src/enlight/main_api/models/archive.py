@@ -14,14 +14,13 @@ import hashlib
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from enlight.dreambooth_api.manifest import MANIFEST_BYTES, Manifest
 from enlight.main_api.models.checks import CONFIG_BYTES, CONFIG_FILES, check_file_names
+from enlight.main_api.zip_reads import BROKEN_ZIP, BoundedReads, check_readable
 from enlight.servicekit.errors import CorruptModel, InvalidField
 from enlight.servicekit.http_bodies import limit_text
 from enlight.servicekit.object_store import CHUNK_BYTES
@@ -29,12 +28,8 @@ from enlight.servicekit.object_store import CHUNK_BYTES
 MANIFEST_NAME = "manifest.json"
 ZIP_MAGIC = b"PK\x03\x04"
 
-_READ_BYTES = 2 << 20
-"""Limit of one read, and so of a zip's table of contents: a model has at most five files, other tools add little."""
 _FOLDERS = {"unet/", "text_encoder/"}
 """Entries of their own in zips of some tools."""
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ENCRYPTED = 0x1
 _ZIP64_FROM_BYTES = 1 << 30  # zipfile's own limit is 2 GiB; it must know before it writes
 
 
@@ -68,7 +63,7 @@ def unpack(path: Path, folder: Path, *, limit_bytes: int) -> Manifest:
     Raises: InvalidField naming the wrong part of the zip, and then ``folder`` is not to be used; OSError of ``folder``.
     """
     try:
-        with path.open("rb") as file, zipfile.ZipFile(_BoundedReads(file)) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(BoundedReads(file)) as archive:
             entries = _entries(archive)
             manifest = _manifest(_read_small(archive, entries.pop(MANIFEST_NAME, None)))
             check_file_names(manifest.kind, manifest.files)
@@ -76,7 +71,7 @@ def unpack(path: Path, folder: Path, *, limit_bytes: int) -> Manifest:
             for name in manifest.files:
                 _extract(archive, entries[name], manifest, folder)
             return manifest
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError, OverflowError) as error:
+    except BROKEN_ZIP as error:
         raise InvalidField.of("body", "is no whole zip file") from error
 
 
@@ -88,8 +83,7 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             continue
         if entry.orig_filename in entries:
             raise InvalidField.of("body", f"holds {shown} twice")
-        if entry.flag_bits & _ENCRYPTED or entry.compress_type not in _METHODS:
-            raise InvalidField.of("body", f"{shown} is encrypted or compressed otherwise than by deflate")
+        check_readable(entry, field="body")
         entries[entry.orig_filename] = entry
     return entries
 
@@ -162,32 +156,3 @@ class _Sink(io.RawIOBase):
         data = b"".join(self._pieces)
         self._pieces.clear()
         return data
-
-
-class _BoundedReads:
-    """A file of which no single read may be large: zipfile reads a table of contents whole, however long it is."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        at = self._file.tell()
-        rest = self._file.seek(0, io.SEEK_END) - at
-        self._file.seek(at)
-        if (rest if size < 0 else min(size, rest)) > _READ_BYTES:
-            raise zipfile.BadZipFile("its table of contents is too long")
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_SET and offset < 0:
-            raise zipfile.BadZipFile("it points before its beginning")
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Leaves the file to whoever opened it."""
