@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -111,6 +112,78 @@ def test_a_key_is_taken_in_either_header(app: OpenAPI, settings: Settings, heade
     key = make_key(settings, "anna")
     given = {name: value.format(key=key) for name, value in headers.items()}
     assert app.test_client().get("/v1/keys", headers=given).status_code == 200
+
+
+def basic(user_and_password: str) -> str:
+    return "Basic " + b64encode(user_and_password.encode()).decode()
+
+
+@pytest.mark.parametrize("user", ["", "api", "somebody@example.com", "Ärzte"])
+def test_a_key_is_taken_as_the_password_of_any_user(app: OpenAPI, settings: Settings, user: str) -> None:
+    key = make_key(settings, "anna")
+    for header in (basic(f"{user}:{key}"), basic(f"{user}:{key}").replace("Basic", "BASIC")):
+        assert app.test_client().get("/v1/keys", headers={"Authorization": header}).status_code == 200
+    # A server in front that has users of its own: the header that is only ours is the one that counts
+    headers = {"Authorization": basic("nginx:its own"), "X-API-Key": key}
+    assert app.test_client().get("/v1/keys", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Basic",
+        "Basic ",
+        "Basic {key}",
+        "Basic =",
+        "Basic @@@@",
+        "Basic " + b64encode(b"\xff\xfe:\xff").decode(),
+        basic("{key}"),
+        basic("user"),
+        basic("user:"),
+        basic("{key}:"),
+        basic("user:{key}:"),
+        basic("user:{key}\n"),
+        basic("user: {key}"),
+        basic("user:nonsense"),
+        basic("u" * 5000 + ":{key}"),
+        "Digest " + basic("user:{key}")[6:],
+    ],
+)
+def test_what_is_no_user_with_a_key_is_refused_as_no_key_is(app: OpenAPI, settings: Settings, header: str) -> None:
+    key = make_key(settings, "anna")
+    scheme, _, credentials = header.partition(" ")
+    try:
+        credentials = b64encode(b64decode(credentials, validate=True).replace(b"{key}", key.encode())).decode()
+    except ValueError:
+        credentials = credentials.replace("{key}", key)
+    answer = app.test_client().get("/v1/keys", headers={"Authorization": f"{scheme} {credentials}"})
+    assert_error(answer, 401, "unauthorized")
+    assert answer.json == {**app.test_client().get("/v1/keys").json, "error": answer.json["error"]}
+
+
+def test_a_refusal_names_both_ways_to_send_a_key(app: OpenAPI) -> None:
+    challenges = app.test_client().get("/v1/keys").headers["WWW-Authenticate"]
+    assert re.fullmatch(r'Bearer realm="enlight", Basic realm="enlight", charset="UTF-8"', challenges)
+
+
+def test_a_password_is_compared_as_every_secret_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given the one comparison that takes as long for a wrong secret as for the right one
+    compared: list[str] = []
+
+    def noting(secret: str, digest: str) -> bool:
+        compared.append(secret)
+        return is_secret(secret, digest)
+
+    monkeypatch.setattr("enlight.main_api.keys.authentication.is_secret", noting)
+    right, wrong = new_key(), new_key()
+    authenticator = Authenticator(lambda key_id: record_of(key_id, right.secret), remember_s=60)
+    # When a right and a wrong password come
+    caller = authenticator.caller(Headers({"Authorization": basic(f"user:{right.text}")}))
+    with pytest.raises(Unauthorized):
+        authenticator.caller(Headers({"Authorization": basic(f"user:{wrong.text}")}))
+    # Then both went through it
+    assert caller.tenant == "anna"
+    assert compared == [right.secret, wrong.secret]
 
 
 def test_a_wrong_secret_an_unknown_id_and_a_revoked_key_are_the_same_refusal(

@@ -14,7 +14,7 @@ from flask_openapi.openapi import OpenAPI
 from pydantic import BaseModel, Field
 
 from enlight.servicekit.http import Readiness, create_service_app
-from enlight.servicekit.http_docs import operations_of, without_null
+from enlight.servicekit.http_docs import Document, operations_of, shape_errors, without_null
 from enlight.servicekit.http_pictures import picture_answer, picture_body
 from enlight.servicekit.schemas import ErrorBody
 
@@ -129,3 +129,47 @@ def test_a_picture_s_route_describes_the_form_with_every_option() -> None:
     assert isinstance(answer, dict)
     assert set(answer["content"]) == {"image/png", "image/jpeg", "image/webp"}
     assert answer["headers"]["X-Width"]["required"]
+
+
+def test_errors_of_some_paths_may_have_a_body_of_their_own() -> None:
+    # Given a service that lays another API's error body down for a part of its routes
+    theirs = {"type": "object", "properties": {"detail": {"type": "string"}}}
+
+    def finish(document: Document) -> None:
+        shape_errors(document, "/theirs/", "TheirError", theirs)
+
+    app = create_service_app(
+        service="both",
+        version="1",
+        description="",
+        readiness=lambda: Readiness("ready"),
+        default_body_limit_bytes=SMALL_BYTES,
+        finish_document=finish,
+    )
+    for path in ("/theirs/thing", "/ours/thing"):
+        route = app.post(path, responses={"404": ErrorBody, "200": {"description": "Done."}})
+        route(_view(path.replace("/", "_"), Options))
+
+    # When its document is made
+    document = document_of(app)
+
+    # Then each route's errors are those of its part, the foreseen ones and those that every body may get
+    for path, name in (("/theirs/thing", "TheirError"), ("/ours/thing", "Error")):
+        responses = document["paths"][path]["post"]["responses"]
+        assert {status: responses[status] for status in ("404", "422")} == {
+            status: {"$ref": f"#/components/responses/{name}{status}"} for status in ("404", "422")
+        }
+    described = document["components"]["responses"]
+    assert described["TheirError404"]["content"]["application/json"]["schema"] == theirs
+    assert described["Error404"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorBody"}
+    assert described["TheirError404"]["description"] == described["Error404"]["description"]
+    assert "x-error-shape" not in str(document)
+
+
+def _view(name: str, query: type[BaseModel]) -> Callable[..., dict[str, Any]]:
+    def view(query: Any) -> dict[str, Any]:
+        return {}
+
+    view.__name__ = name
+    view.__annotations__["query"] = query
+    return view

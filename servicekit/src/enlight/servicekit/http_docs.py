@@ -35,6 +35,8 @@ _URL_TOO_LONG: Document = {
     "before a route is looked for.",
     "content": {"text/html": {"schema": {"type": "string"}}},
 }
+_ERRORS, _SHAPE = "Error", "x-error-shape"
+"""How the errors in the suite's body are called, and where an operation says that its own are called otherwise."""
 _REQUEST_ID, _RETRY_AFTER, _CHALLENGE = "X-Request-ID", "Retry-After", "WWW-Authenticate"
 _HEADERS: Document = {
     _REQUEST_ID: {
@@ -94,7 +96,22 @@ def operations_of(document: Document) -> Iterator[tuple[str, str, Document]]:
 
 def error_reference(status: int | str) -> Document:
     """What an operation says of its answer of this status, when that is the one error body."""
-    return {"$ref": f"#/components/responses/Error{status}"}
+    return {"$ref": f"#/components/responses/{_ERRORS}{status}"}
+
+
+def shape_errors(document: Document, prefix: str, name: str, schema: Document) -> None:
+    """Says of all operations below a path that their errors have a body of their own, in place.
+
+    Args:
+        document: Before it is tidied up.
+        prefix: Of the paths.
+        name: Of the errors among the components, ahead of the status: one for each body.
+        schema: Of the body.
+    """
+    for path, _, operation in operations_of(document):
+        if path.startswith(prefix):
+            operation[_SHAPE] = name
+    document["components"].setdefault(_SHAPE, {})[name] = schema
 
 
 def answer_headers(headers: Mapping[str, str]) -> Document:
@@ -143,26 +160,28 @@ def _add_error_fields(schema: Document, error_fields: Mapping[str, object]) -> N
 
 def _tidy(document: Document) -> None:
     """Says what flask-openapi cannot know, and takes out what it says in vain."""
-    statuses: set[str] = set()
+    errors: dict[str, tuple[str, Document]] = {}
+    shapes = document["components"].pop(_SHAPE, {})
     for _, _, operation in operations_of(document):
         operation["description"] = operation.get("description", "").replace("<br/>", "\n")
         operation.pop("deprecated", None)
         for parameter in operation.get("parameters", ()):
             parameter["schema"] = without_null(parameter["schema"])
             parameter["schema"].pop("description", None)  # the parameter has it
-        _set_errors(operation)
+        shape = operation.pop(_SHAPE, _ERRORS)
+        _set_errors(operation, shape)
         for status, response in operation["responses"].items():
             if "$ref" in response:
-                statuses.add(status)
+                errors[f"{shape}{status}"] = status, shapes.get(shape, _ERROR_BODY)
             else:
                 response["headers"] = response.get("headers", {}) | _header_references(_REQUEST_ID)
     components = document["components"]
     components["headers"] = _HEADERS
-    components["responses"] = {f"Error{status}": _error_response(status) for status in sorted(statuses)}
+    components["responses"] = {name: _error_response(*errors[name]) for name in sorted(errors)}
     _write_whole_numbers_whole(document)
 
 
-def _set_errors(operation: Document) -> None:
+def _set_errors(operation: Document, shape: str) -> None:
     """The errors that the route names, and those that any request of its kind may get; each as a reference."""
     declared = operation["responses"]
     errors = {status for status, response in declared.items() if _is_error(response)}
@@ -175,7 +194,7 @@ def _set_errors(operation: Document) -> None:
     answers = {status: response for status, response in declared.items() if status not in errors}
     # flask-openapi gives every operation a 422 of its own making.
     answers.pop("422", None)
-    references = {status: error_reference(status) for status in errors}
+    references = {status: {"$ref": f"#/components/responses/{shape}{status}"} for status in errors}
     operation["responses"] = dict(sorted((answers | references).items()))
 
 
@@ -184,7 +203,7 @@ def _is_error(response: Document) -> bool:
     return content.get("schema") == _ERROR_BODY or "$ref" in response
 
 
-def _error_response(status: str) -> Document:
+def _error_response(status: str, body: Document) -> Document:
     if status == "414":
         return _URL_TOO_LONG
     known = [error for error in error_classes() if str(error.status) == status]
@@ -194,7 +213,7 @@ def _error_response(status: str) -> Document:
     return {
         "description": "\n".join(f"`{error.code}`: {(error.__doc__ or '').splitlines()[0]}" for error in known),
         "headers": _header_references(*headers),
-        "content": {"application/json": {"schema": _ERROR_BODY}},
+        "content": {"application/json": {"schema": body}},
     }
 
 

@@ -72,7 +72,7 @@ def answer_error(
     else:
         logger.error("Unforeseen error", exc_info=error)
         known = InternalError(UNFORESEEN)
-    g.error_code = known.code
+    g.error_code, g.error_message = known.code, known.message
     response = jsonify({**more, **shape(known, current_request_id())})
     response.status_code = known.status
     if isinstance(error, HTTPException):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
 import threading
 import time
+from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import cast
@@ -21,9 +23,12 @@ OPEN_RULES = frozenset(
 )
 """Routes that need no key: they tell nothing of any tenant."""
 MAX_REMEMBERED_KEYS = 10_000
+MAX_BASIC_CHARS = 1024
+"""Of a user with a password, in base64. Nobody's name is that long, and a longer one is not decoded."""
 
 _NOBODYS_DIGEST = secret_digest("")
-_REFUSAL = "Send a valid API key, as `Authorization: Bearer enl_...` or `X-API-Key: enl_...`."
+_REFUSAL = "Send a valid API key: `Authorization: Bearer enl_...`, `X-API-Key: enl_...`, or Basic with it as password."
+_CHALLENGE = 'Bearer realm="enlight", Basic realm="enlight", charset="UTF-8"'
 
 
 class Authenticator:
@@ -94,7 +99,7 @@ def add_challenge(app: Flask) -> None:
     @app.after_request
     def name_the_scheme(response: Response) -> Response:
         if response.status_code == 401:
-            response.headers.setdefault("WWW-Authenticate", 'Bearer realm="enlight"')
+            response.headers.setdefault("WWW-Authenticate", _CHALLENGE)
         return response
 
 
@@ -112,7 +117,20 @@ def require_admin() -> Caller:
 
 
 def _key_text(headers: Headers) -> str:
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return token.strip()
-    return headers.get("X-API-Key", "")
+        return credentials.strip()
+    # A server in front may have a Basic user of its own: the header that is only ours comes first.
+    key = headers.get("X-API-Key", "")
+    return key or (_password(credentials.strip()) if scheme.lower() == "basic" else "")
+
+
+def _password(credentials: str) -> str:
+    """The password of any user; empty for what is no user with a password."""
+    if len(credentials) > MAX_BASIC_CHARS:
+        return ""
+    try:
+        user_and_password = b64decode(credentials, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
+    return user_and_password.partition(":")[2]

@@ -262,6 +262,8 @@ def install(app: Flask, recorder: UsageRecorder) -> None:
 
 def _told_error(response: Response) -> tuple[str | None, str | None]:
     """Code and message of an error, also of one that a service behind gave."""
+    if "error_code" in g:
+        return str(g.error_code)[:MAX_MESSAGE_CHARS], str(g.error_message)[:MAX_MESSAGE_CHARS]
     if response.status_code < 400 or response.is_streamed or (response.content_length or 0) > MAX_ERROR_BYTES:
         return None, None
     try:
