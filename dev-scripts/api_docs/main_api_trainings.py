@@ -237,7 +237,8 @@ TRAININGS: tuple[Route | Topic, ...] = (
         '`{"id": "evt-...", "type": "training.succeeded", "created_at": "...", "data": {...}}`: the type ends in '
         "`succeeded`, `failed` or `cancelled`, the data is the training as it is shown above. Answer with a 2xx; "
         "anything else, also a redirect, is tried again with growing pauses, eight times in about a day. A delivery "
-        "may come twice, with the same `X-Enlight-Event-Id`. It goes to public addresses only, unless "
+        "may come twice, with the same `X-Enlight-Event-Id`; `X-Request-ID` is that of the request that began the "
+        "training. It goes to public addresses only, unless "
         "`MAIN_API_WEBHOOK_PRIVATE_ADDRESSES=true`. Believe it when its signature is right:",
         f"""
         import hashlib, hmac, http.server, time

@@ -24,6 +24,7 @@ from enlight.servicekit.errors import (
     QueueFull,
     WorkerUnavailable,
 )
+from enlight.servicekit.logs import current_job_id, current_request_id, log_context
 
 WAIT_S = 10.0
 
@@ -253,6 +254,22 @@ def test_an_accepted_training_goes_on_after_a_restart(tmp_path: Path) -> None:
             job = queue.get(old.id)
             assert job.wait(WAIT_S)
             assert (job.state, job.folder, job.attempt) == ("succeeded", old.folder, 1)
+
+
+def test_a_training_runs_under_its_request_s_id_also_after_a_restart(tmp_path: Path) -> None:
+    ran_under = []
+    trainer = Trainer(lambda _: ran_under.append((current_request_id(), current_job_id())))
+    trainer.may_end.clear()
+    with queue_in(tmp_path, trainer) as queue, log_context(request_id="the-first"):
+        job = queue.submit(training_request(), [b"photo"], detached=True)
+        with log_context(request_id="who-joined"):
+            assert queue.submit(training_request(), [b"photo"], detached=True) is job
+        assert trainer.started.acquire(timeout=WAIT_S)
+    with queue_in(tmp_path, Trainer(lambda _: ran_under.append((current_request_id(), current_job_id())))) as queue:
+        again = queue.get(job.id)
+        assert again.wait(WAIT_S)
+        assert again.request_id == "the-first"
+    assert ran_under == [("the-first", job.id)] * 2
 
 
 def test_ended_trainings_are_still_known_after_a_restart(tmp_path: Path) -> None:

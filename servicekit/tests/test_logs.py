@@ -22,6 +22,7 @@ from enlight.servicekit.logs import (
     current_job_id,
     current_request_id,
     gunicorn_logging,
+    in_this_context,
     log_context,
 )
 
@@ -64,6 +65,16 @@ def test_ids_belong_to_the_code_within_the_context(capsys: pytest.CaptureFixture
         other.join()
     ids = [(line.get("request_id"), line.get("job_id")) for line in lines(capsys)]
     assert ids == [("r1", "j1"), ("r1", None), (None, None)]
+
+
+def test_a_thread_logs_under_the_ids_of_whoever_made_it(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("bgrem")
+    with log_context(request_id="r1", job_id="j1"):
+        other = threading.Thread(target=in_this_context(lambda: logger.info("theirs")))
+    with log_context(request_id="r2"):
+        other.start()
+        other.join()
+    assert [(line["request_id"], line["job_id"]) for line in lines(capsys)] == [("r1", "j1")]
 
 
 def test_nothing_can_forge_a_line_or_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from enlight.jobkit.job_histories import LINES_KEPT, JobHistories, LineLevel, Lo
 from enlight.jobkit.job_leases import JobLeases, LeaseLost
 from enlight.jobkit.jobs import Job, JobSample, sample_key
 from enlight.servicekit.errors import ServiceError
-from enlight.servicekit.logs import log_context
+from enlight.servicekit.logs import in_this_context
 from enlight.servicekit.object_store import ObjectStore, put_new
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class AttemptHistory:
         self._batches = 0
         self._brought_losses: list[tuple[int, float]] = []
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="attempt-history", daemon=True)
+        self._thread = threading.Thread(target=in_this_context(self._work), name="attempt-history", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -112,10 +112,9 @@ class AttemptHistory:
                     self._last_loss_step = progress.step
 
     def _work(self) -> None:
-        with log_context(job_id=self._job.id):
-            while not self._stopping.is_set():
-                self.flush()
-                self._stopping.wait(self._every_s)
+        while not self._stopping.is_set():
+            self.flush()
+            self._stopping.wait(self._every_s)
 
     def _bring_lines(self) -> None:
         if not self._is_begun:

@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from enlight.dreambooth_api.checkpoint_mirror import CheckpointMirror
 from enlight.servicekit.errors import ClientError, ServiceError
+from enlight.servicekit.logs import in_this_context
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class CheckpointUploads:
         self._before_upload = before_upload
         self._tell = tell
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._upload, name="checkpoint-uploads", daemon=True)
+        self._thread = threading.Thread(target=in_this_context(self._upload), name="checkpoint-uploads", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -13,7 +13,7 @@ from enlight.dreambooth_api.requests import TrainingProgress
 from enlight.jobkit.job_leases import JobLeases, LeaseLost
 from enlight.jobkit.jobs import Job
 from enlight.servicekit.errors import DatabaseUnavailable
-from enlight.servicekit.logs import log_context
+from enlight.servicekit.logs import in_this_context
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class LeaseKeeper:
         self._lost = threading.Event()
         self.cancel = threading.Event()
         """Set when the work is to be dropped: somebody asked for it, or the lease is lost."""
-        self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
+        self._thread = threading.Thread(target=in_this_context(self._keep), name="lease-keeper", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -79,13 +79,12 @@ class LeaseKeeper:
             raise LeaseLost("the lease was lost")
 
     def _keep(self) -> None:
-        with log_context(job_id=self._job.id):
-            while not self._stopping.is_set():
-                self._wake.wait(self._wait_for_news_s)
-                self._wake.clear()
-                if self._stopping.is_set() or not self._renew():
-                    return
-                self._stopping.wait(self._pause_s)
+        while not self._stopping.is_set():
+            self._wake.wait(self._wait_for_news_s)
+            self._wake.clear()
+            if self._stopping.is_set() or not self._renew():
+                return
+            self._stopping.wait(self._pause_s)
 
     def _renew(self) -> bool:
         """Whether there is a lease to renew again."""

@@ -220,6 +220,7 @@ def _view(queue: TrainingQueue, job: TrainingJob) -> dict[str, Any]:
         "started_at": job.started_at,
         "finished_at": job.finished_at,
         "attempt": job.attempt,
+        "request_id": job.request_id,
         "position": queue.position(job),
         "progress": dataclasses.asdict(job.progress) if job.progress else None,
         "error": {"code": job.error.code, "message": job.error.message, "details": job.error.details}

@@ -343,6 +343,9 @@ class TrainingView(Answer):
     started_at: str | None
     finished_at: str | None
     attempt: int = Field(description="How often it was begun.")
+    request_id: str | None = Field(
+        description="Of the request that began it; its log lines carry it. null: from before they did."
+    )
     position: int | None = Field(description="Trainings before this one in the queue; null unless it waits.")
     progress: TrainingProgressBody | None
     error: dict[str, Any] | None = Field(description="`code`, `message` and `details` of a failure.")

@@ -160,6 +160,8 @@ class Trainer:
         checkpoints = Checkpoints(self._checkpoints_folder, fingerprint=fingerprint, keep=config.keep_checkpoints)
         if checkpoints.restore(state):
             _log.info("training resumes from update %d of %d", state.step, training.plan.steps)
+        else:
+            _log.info("training begins: %d updates", training.plan.steps)
         resumed_from_step = state.step
         self._reporter.begin_training(state.step, training.plan.steps)
         if self._device.type == "cuda":

@@ -55,6 +55,7 @@ class TrainingJob:
         detached: Accepted with 202: goes on without its client, and over a restart of the service.
         warnings: What there is to say about the photos for the caller.
         attempt: Trainer processes started so far.
+        request_id: Of the request that began it.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TrainingJob:
         warnings: tuple[PhotoWarning, ...] = (),
         attempt: int = 0,
         created_at: str | None = None,
+        request_id: str | None = None,
     ) -> None:
         self.id = job_id
         self.fingerprint = fingerprint
@@ -76,6 +78,7 @@ class TrainingJob:
         self.detached = detached
         self.warnings = warnings
         self.attempt = attempt
+        self.request_id = request_id
         self.created_at = created_at or now()
         self.started_at: str | None = None
         self.finished_at: str | None = None

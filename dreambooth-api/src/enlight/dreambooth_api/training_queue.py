@@ -28,7 +28,7 @@ from enlight.servicekit.errors import (
     WorkerUnavailable,
 )
 from enlight.servicekit.job_process import run_job
-from enlight.servicekit.logs import log_context
+from enlight.servicekit.logs import current_request_id, log_context
 
 _log = logging.getLogger(__name__)
 
@@ -162,6 +162,7 @@ class TrainingQueue:
                 folder=self._records.job_folder(identity),
                 detached=detached,
                 warnings=warnings,
+                request_id=current_request_id() or None,
             )
             self._records.save(job)
             self._jobs[job.id] = job
@@ -271,7 +272,7 @@ class TrainingQueue:
 
     def _work(self) -> None:
         while (job := self._next_job()) is not None:
-            with log_context(job_id=job.id):
+            with log_context(request_id=job.request_id, job_id=job.id):
                 try:
                     self._train(job)
                 except Exception as error:  # noqa: BLE001 -- the job must end whatever went wrong

@@ -108,6 +108,7 @@ class TrainingRecords:
             warnings=tuple(_warning_from_json(warning) for warning in record["warnings"]),
             attempt=record["attempt"],
             created_at=record["created_at"],
+            request_id=record.get("request_id"),
         )
         job.started_at = record["started_at"]
         if record["state"] == "succeeded":
@@ -128,6 +129,7 @@ def _to_json(job: TrainingJob) -> dict[str, Any]:
         "state": job.state,
         "attempt": job.attempt,
         "created_at": job.created_at,
+        "request_id": job.request_id,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
         "warnings": [dataclasses.asdict(warning) for warning in job.warnings],

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from enlight.dreambooth_api.attempt_history import AttemptHistory
@@ -44,7 +44,7 @@ def work_on(job_id: str, settings: WorkerSettings, closing: threading.Event, *, 
     """
     database = open_database(settings.mongo_url, settings.mongo_database, timeout_s=settings.mongo_timeout_s)
     leases = JobLeases(database, lease_s=settings.lease_s)
-    with log_context(job_id=job_id):
+    with log_context(job_id=job_id), ExitStack() as of_request:
         try:
             # Before the claim: a worker that cannot reach its buckets has lost no attempt.
             objects, models = settings.open_jobs_bucket(), ModelStore(settings.open_models_bucket())
@@ -52,6 +52,7 @@ def work_on(job_id: str, settings: WorkerSettings, closing: threading.Event, *, 
             if job is None:
                 _log.info("there is nothing to do")
                 return
+            of_request.enter_context(log_context(request_id=job.request_id))
             _log.info("attempt %d begins", job.attempt)
             history = AttemptHistory(JobHistories(database), leases, objects, job)
             TrainingAttempt(job, leases, history, objects, models, settings, closing, trainer=trainer).run()

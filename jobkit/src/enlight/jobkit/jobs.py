@@ -64,6 +64,8 @@ class NewJob:
     webhook_url: str | None
     retry_of: str | None = field(default=None, kw_only=True)
     """Id of the job that this one repeats."""
+    request_id: str | None = field(default=None, kw_only=True)
+    """Of the request that made it: each attempt's log lines carry it, wherever that runs."""
 
 
 @dataclass(frozen=True)

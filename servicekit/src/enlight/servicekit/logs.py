@@ -10,10 +10,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import TextIO
 
 MAX_MESSAGE_CHARS = 4_000
@@ -58,6 +59,11 @@ def log_context(*, request_id: str | None = None, job_id: str | None = None) -> 
             _job_id.reset(job_token)
         if request_token is not None:
             _request_id.reset(request_token)
+
+
+def in_this_context(function: Callable[[], None]) -> Callable[[], None]:
+    """``function`` for a thread of its own, whose log lines carry the ids of whoever asks for it here."""
+    return partial(copy_context().run, function)
 
 
 class JsonFormatter(logging.Formatter):

@@ -38,6 +38,7 @@ from enlight.servicekit.errors import (
     QuotaExceeded,
     ServiceError,
 )
+from enlight.servicekit.logs import current_request_id
 
 _log = logging.getLogger(__name__)
 
@@ -258,6 +259,7 @@ class TrainingStarter:
                     body_digest=options.body_digest,
                     webhook_url=options.webhook_url,
                     retry_of=wanted.retry_of,
+                    request_id=current_request_id() or None,
                 )
             )
         return job, made

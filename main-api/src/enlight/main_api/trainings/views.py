@@ -64,6 +64,7 @@ def training_view(job: Job, position: int | None) -> dict[str, Any]:
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),
         "attempt": job.attempt,
+        "request_id": job.request_id,
         "gpu_seconds": round(job.gpu_seconds, 3),
         "cancel_requested": job.cancel_requested,
         "position": position,

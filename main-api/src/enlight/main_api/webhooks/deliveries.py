@@ -54,6 +54,8 @@ class Delivery:
     job_id: str
     url: str
     body: str
+    request_id: str | None
+    """Of the request that began the training."""
     attempts: int
     """Tries so far, this one included; what ends the claim names it."""
 
@@ -93,6 +95,7 @@ class WebhookDeliveries:
                     "state": "waiting",
                     "type": None,
                     "body": None,
+                    "request_id": None,
                     "attempts": 0,
                     "created_at": datetime.now(UTC),
                     "next_attempt_at": None,
@@ -114,9 +117,13 @@ class WebhookDeliveries:
             rows = list(self._deliveries.find({"state": "waiting"}, {"job_id": 1, "created_at": 1}))
         return [Expected(row["job_id"], row["created_at"]) for row in rows]
 
-    def make_due(self, job_id: str, event_type: str, body: str) -> None:
+    def make_due(self, job_id: str, event_type: str, body: str, *, request_id: str | None = None) -> None:
         """The job has ended: ``body`` is to be delivered from now on. Once; a second call changes nothing."""
-        told = {"type": {"$literal": event_type}, "body": {"$literal": body}}
+        told = {
+            "type": {"$literal": event_type},
+            "body": {"$literal": body},
+            "request_id": {"$literal": request_id},
+        }
         with database_errors():
             self._deliveries.update_one(
                 {"_id": event_id(job_id), "state": "waiting"},
@@ -153,7 +160,9 @@ class WebhookDeliveries:
             )
         if row is None:
             return None
-        return Delivery(row["_id"], row["tenant"], row["job_id"], row["url"], row["body"], row["attempts"])
+        return Delivery(
+            row["_id"], row["tenant"], row["job_id"], row["url"], row["body"], row.get("request_id"), row["attempts"]
+        )
 
     def delivered(self, delivery: Delivery, status: int) -> None:
         """Its receiver has it."""

@@ -21,6 +21,7 @@ from enlight.main_api.webhooks.webhooks import (
     sign,
 )
 from enlight.servicekit.errors import InvalidField
+from enlight.servicekit.logs import log_context
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class WebhookSender:
         for expected in waiting:
             job = jobs.get(expected.job_id)
             if job is not None and job.ended:
-                self._deliveries.make_due(job.id, event_type(job), event_body(job))
+                self._deliveries.make_due(job.id, event_type(job), event_body(job), request_id=job.request_id)
             elif job is None and expected.created_at < never_created:
                 self._deliveries.forget(expected.job_id)
 
@@ -120,6 +121,10 @@ class WebhookSender:
         Raises:
             DatabaseUnavailable: it could not be noted; the delivery's lease will run out.
         """
+        with log_context(request_id=delivery.request_id, job_id=delivery.job_id):
+            self._send(delivery)
+
+    def _send(self, delivery: Delivery) -> None:
         status = None
         try:
             status = self._post(delivery)
@@ -143,4 +148,6 @@ class WebhookSender:
             EVENT_ID_HEADER: delivery.id,
             SIGNATURE_HEADER: sign(self._secrets.secret_of(delivery.tenant), body, int(time.time())),
         }
+        if delivery.request_id is not None:
+            headers["X-Request-ID"] = delivery.request_id
         return self._poster.post(target, body, headers)

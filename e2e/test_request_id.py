@@ -1,0 +1,162 @@
+"""One request id, from nginx over the gateway to the last line of a trainer, over the death of its worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from clients import PHOTOS, POCKET, eventually
+from local_suite import LocalSuite
+from nginx_front import Front, needs_nginx, nginx_before
+from training_receivers import Receiver, http_receiver
+
+pytestmark = needs_nginx
+
+WORKERS = ("worker", "worker-2")
+TRAINED_UNDER, REPEATED_UNDER, DRAWN_UNDER = "training-request", "repeated-request", "picture-request"
+SETTINGS = {
+    "DREAMBOOTH_API_": {"CPU_THREADS": "1"},
+    "MAIN_API_": {"LEASE_S": "1", "REAP_EVERY_S": "0.2", "WEBHOOK_PRIVATE_ADDRESSES": "true"},
+    "DREAMBOOTH_WORKER_": {
+        "CPU_THREADS": "1",
+        "LEASE_S": "1",
+        "CHECKPOINT_EVERY_STEPS": "5",
+        "CHECKPOINT_POLL_S": "0.1",
+        "PROGRESS_EVERY_S": "0.1",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    suite: LocalSuite
+    front: Front
+    folder: Path
+
+    def ask(self, path: str, request_id: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+        """What a POST through nginx is answered."""
+        sent = {"X-Request-ID": request_id, **headers}
+        answer = requests.post(f"{self.front.url}{path}", json=body, headers=sent, timeout=120)
+        assert (answer.ok, answer.headers["X-Request-ID"]) == (True, request_id), answer.text
+        told: dict[str, Any] = answer.json()
+        return told
+
+    def lines(self, part: str) -> list[dict[str, Any]]:
+        """The log of a part of the suite."""
+        written = (self.folder / f"{part}.log").read_text().splitlines()
+        return [json.loads(line) for line in written if line.startswith("{") and line.endswith("}")]
+
+    def lines_of(self, part: str, request_id: str) -> list[dict[str, Any]]:
+        """Those that carry this id."""
+        return [line for line in self.lines(part) if line.get("request_id") == request_id]
+
+    def paths_at_nginx(self, request_id: str) -> list[str]:
+        """What was asked under this id, by nginx's access log."""
+
+        def logged() -> list[str]:  # a moment after the answer is sent
+            return [line["path"] for line in self.front.accesses() if line["request_id"] == request_id]
+
+        found: list[str] = eventually(logged, "a line of nginx")
+        return found
+
+    def worker_that_said(self, message: str) -> str | None:
+        """Which worker's log has a line that begins so."""
+        for worker in WORKERS:
+            if any(line["message"].startswith(message) for line in self.lines(worker)):
+                return worker
+        return None
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("suite")
+    with (
+        LocalSuite(folder / "data", folder, services=["dreambooth-api"], workers=2, settings=SETTINGS) as suite,
+        nginx_before([suite.url], folder, read_timeout_s=120, service="MAIN_API") as front,
+    ):
+        yield Site(suite, front, folder)
+
+
+@dataclass(frozen=True)
+class Trained:
+    job_id: str
+    receiver: Receiver
+    first_worker: str
+    second_worker: str
+
+
+@pytest.fixture(scope="module")
+def trained(site: Site) -> Iterator[Trained]:
+    """A training whose first worker was killed after a checkpoint, and that was asked for twice."""
+    body = {"model_id": "toy", "instance_prompt": "a sks toy", "photos": PHOTOS, "max_training_steps": 60}
+    with http_receiver(200) as receiver:
+        headers = {"Idempotency-Key": "once", "X-Webhook-URL": f"{receiver.url}hook"}
+        job_id = site.ask("/v1/trainings", TRAINED_UNDER, body, **headers)["id"]
+        first = eventually(lambda: site.worker_that_said("the checkpoint of update"), "a checkpoint", timeout_s=120)
+        site.suite.parts[first].kill()
+        assert site.ask("/v1/trainings", REPEATED_UNDER, body, **headers)["id"] == job_id
+        eventually(lambda: receiver.received, "the end of the training, as a webhook", timeout_s=180)
+        (second,) = set(WORKERS) - {first}
+        yield Trained(job_id, receiver, first, second)
+
+
+def test_nginx_the_gateway_and_both_workers_log_a_training_under_one_id(site: Site, trained: Trained) -> None:
+    assert site.paths_at_nginx(TRAINED_UNDER) == ["/v1/trainings"]
+    assert {line["message"] for line in site.lines_of("main-api", TRAINED_UNDER)} >= {
+        "POST /v1/trainings 202",
+        next(line["message"] for line in site.lines("main-api") if line["message"].startswith("training tr-")),
+    }
+    for worker in (trained.first_worker, trained.second_worker):
+        lines = site.lines_of(worker, TRAINED_UNDER)
+        assert {line["job_id"] for line in lines} == {trained.job_id}
+        # Nothing of the job is without the id but what was said before the worker had the job's record.
+        assert [line for line in site.lines(worker) if line.get("job_id") and line not in lines] == []
+
+
+@pytest.mark.parametrize(
+    ("logger", "message"),
+    [
+        ("enlight.dreambooth_api.worker_job", "attempt"),
+        ("enlight.dreambooth_api.checkpoint_uploads", "the checkpoint of update"),
+        ("enlight.dreambooth_api.trainer", "training"),
+    ],
+)
+def test_worker_trainer_and_uploads_carry_request_and_job_in_each_attempt(
+    site: Site, trained: Trained, logger: str, message: str
+) -> None:
+    for worker in (trained.first_worker, trained.second_worker):
+        lines = [
+            line for line in site.lines(worker) if line["logger"] == logger and line["message"].startswith(message)
+        ]
+        assert lines, worker
+        assert {(line.get("request_id"), line.get("job_id")) for line in lines} == {(TRAINED_UNDER, trained.job_id)}
+    pids = {line["pid"] for line in site.lines_of(trained.second_worker, TRAINED_UNDER)}
+    assert len(pids) == 2, "the worker's process and the trainer's"
+
+
+def test_the_record_and_the_webhook_tell_the_first_request_s_id(site: Site, trained: Trained) -> None:
+    record = requests.get(f"{site.suite.url}/v1/trainings/{trained.job_id}", timeout=30).json()
+    assert (record["request_id"], record["attempt"], record["state"]) == (TRAINED_UNDER, 2, "succeeded")
+    [(_, headers, body)] = trained.receiver.received
+    assert headers["x-request-id"] == json.loads(body)["data"]["request_id"] == TRAINED_UNDER
+    # The repetition's own id is with the repetition.
+    assert site.lines_of("main-api", REPEATED_UNDER)
+    assert not any(site.lines_of(worker, REPEATED_UNDER) for worker in WORKERS)
+
+
+@pytest.mark.parametrize("path", ["/v1/generations", "/v1/pictures"])
+def test_pictures_are_logged_under_one_id_down_to_the_engine(site: Site, path: str) -> None:
+    request_id = f"{DRAWN_UNDER}{path.replace('/', '-')}"
+    body = {"model_id": POCKET, "prompt": "a toy", "num_inference_steps": 2, "seed": 1}
+    answer = requests.post(f"{site.front.url}{path}", json=body, headers={"X-Request-ID": request_id}, timeout=120)
+    assert (answer.status_code, answer.headers["X-Request-ID"]) == (200, request_id), answer.text
+    assert site.paths_at_nginx(request_id) == [path]
+    assert [line["rule"] for line in site.lines_of("main-api", request_id) if "rule" in line] == [path]
+    lines = site.lines_of("dreambooth-api", request_id)
+    assert {line["logger"] for line in lines} >= {"enlight.servicekit.http", "enlight.dreambooth_api.delivery"}
+    assert len({line["pid"] for line in lines}) == 2, "the service's process and the engine's"
