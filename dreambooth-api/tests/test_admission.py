@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from published_models import manifest_of
 
 from enlight.dreambooth_api.admission import Admission
 from enlight.dreambooth_api.batching import BatchKey
 from enlight.dreambooth_api.model_cache import CachedModel
-from enlight.dreambooth_api.requests import Base, GenerationRequest
+from enlight.dreambooth_api.requests import Base, GenerationRequest, InitImage
 from enlight.servicekit.errors import InvalidField, NotFound, WeightsUnavailable
 
 REQUEST = GenerationRequest(
@@ -102,10 +103,43 @@ def test_a_size_must_suit_the_networks_and_the_base(admission: Admission, models
     assert models.open_leases == 0
 
 
+def init_image(width_px: int, height_px: int, *, strength: float = 0.8, masked: bool = False) -> InitImage:
+    mask = np.full((height_px, width_px), 255, np.uint8) if masked else None
+    return InitImage(np.zeros((height_px, width_px, 3), np.uint8), mask, strength, keep_unmasked=True)
+
+
+def test_a_picture_decides_size_and_first_step(admission: Admission) -> None:
+    # Given pictures whose size the base can make, cannot make, and that is not asked for
+    asked = [
+        replace(REQUEST, init_image=init_image(512, 320)),
+        replace(REQUEST, init_image=init_image(1536, 100, masked=True, strength=1.0)),
+        replace(REQUEST, init_image=init_image(512, 320, strength=0.3), width_px=768, height_px=512, steps=10),
+    ]
+    admitted = [admission.admit(request) for request in asked]
+    # Then batches of each kind hold what begins at the same step, with pictures of one size
+    assert [one.key for one in admitted] == [
+        BatchKey("org/base", "dog@1", 512, 320, 50, guided=True, begins_from="image", first_step=10),
+        BatchKey("org/base", "dog@1", 1536, 256, 50, guided=True, begins_from="masked image", first_step=0),
+        BatchKey("org/base", "dog@1", 768, 512, 10, guided=True, begins_from="image", first_step=7),
+    ]
+    for one in admitted:
+        assert one.init_image is not None
+        assert one.init_image.rgb.shape == (one.key.height_px, one.key.width_px, 3)
+
+
+def test_a_strength_that_runs_no_step_says_which_one_would(admission: Admission, models: OneModel) -> None:
+    with pytest.raises(InvalidField, match=r"^strength: must be at least 0\.25 for 4 steps"):
+        admission.admit(replace(REQUEST, steps=4, init_image=init_image(512, 512, strength=0.2)))
+    assert models.open_leases == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"count": 0}, "num_images"),
+        ({"init_image": init_image(512, 512, strength=0.0)}, "strength"),
+        ({"init_image": init_image(512, 512, strength=float("nan"))}, "strength"),
+        ({"init_image": init_image(512, 512, strength=1.01)}, "strength"),
         ({"steps": 0}, "num_inference_steps"),
         ({"guidance_scale": float("inf")}, "guidance_scale"),
         ({"seed": -1}, "seed"),

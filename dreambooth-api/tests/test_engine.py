@@ -25,11 +25,13 @@ from waiting import wait_until
 
 from enlight.dreambooth_api.fine_tune import read_fine_tune
 from enlight.dreambooth_api.pure.inference import sample
+from enlight.dreambooth_api.pure.starts import InitImages
 from enlight.dreambooth_api.requests import (
     EngineConfig,
     GenerationProgress,
     GenerationRequest,
     GenerationResult,
+    InitImage,
     StoreConfig,
 )
 from enlight.dreambooth_api.resident_bases import ResidentBases
@@ -65,6 +67,24 @@ def request_of(model_id: str, prompt: str = PROMPT, **changes: Any) -> Generatio
         image_format="png",
     )
     return replace(request, **changes)
+
+
+def init_image(seed: int, *, masked: bool = False, strength: float = 1.0, keep_unmasked: bool = True) -> InitImage:
+    """Soft blotches, of which a square is painted anew."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    rgb = cv2.resize(coarse, (64, 64), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10 + seed : 37, 20:51] = 255
+    return InitImage(rgb, mask if masked else None, strength, keep_unmasked)
+
+
+def init_images(request: GenerationRequest, steps: int) -> InitImages | None:
+    """For the sampler without the engine."""
+    init = request.init_image
+    if init is None:
+        return None
+    repaint = None if init.repaint is None else [torch.from_numpy(init.repaint)]
+    return InitImages([torch.from_numpy(init.rgb)], repaint, first_step=steps - int(steps * init.strength))
 
 
 class Bench:
@@ -134,6 +154,7 @@ class Bench:
                 width_px=request.width_px or self.base.native_size_px,
                 height_px=request.height_px or self.base.native_size_px,
                 negative_prompts=request.negative_prompt,
+                init_images=init_images(request, request.steps or self.base.default_steps),
             )
             for image in range(request.count)
         ]
@@ -196,6 +217,52 @@ def test_requests_of_one_model_share_batches_and_get_their_own_pictures(bench: B
     # And every picture is what the request gets alone
     for result, (prompt, changes) in zip(results, asked, strict=True):
         assert_same(result, bench.alone(request_of("dog", prompt, **changes)))
+
+
+def test_pictures_to_begin_from_share_batches_with_their_kind(bench: Bench) -> None:
+    # Given requests that begin from noise, pictures and masked pictures, some at a later step
+    masked: dict[str, Any] = {"masked": True, "keep_unmasked": False}
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("a photo of sks dog", {"count": 2, "init_image": init_image(1)}),
+        ("a cat", {"init_image": init_image(2, **masked)}),
+        ("a red toy", {}),
+        ("a red toy", {"guidance_scale": 2.0, "init_image": init_image(3)}),
+        ("a cat", {"count": 2, "seed": 9, "init_image": init_image(4, **masked)}),
+        ("a cat", {"init_image": init_image(2, **masked, strength=0.5)}),
+        ("a cat", {"init_image": init_image(5, strength=0.5)}),
+    ]
+    # When they come at the same time
+    with bench.busy():
+        tickets = [bench.ask("dog", prompt, **changes) for prompt, changes in asked]
+    results = [answer(ticket) for ticket in tickets]
+    # Then those of one kind and step were one batch
+    assert [result.batch_images for result in results] == [3, 3, 1, 3, 3, 1, 1]
+    assert [result.strength for result in results] == [1.0, 1.0, None, 1.0, 1.0, 0.5, 0.5]
+    assert {result.steps for result in results} == {bench.base.default_steps}
+    # And every picture is what the request gets alone
+    for result, (prompt, changes) in zip(results, asked, strict=True):
+        assert_same(result, bench.alone(request_of("dog", prompt, **changes)))
+
+
+def test_what_is_not_masked_stays_to_the_bit(bench: Bench) -> None:
+    # Given a request that keeps what it does not mask, and the same one that does not
+    kept, left = (init_image(1, masked=True, keep_unmasked=keep) for keep in (True, False))
+    # When both are painted
+    whole, raw = (pictures(answer(bench.ask("dog", init_image=init)))[0] for init in (kept, left))
+    # Then outside of the mask is the picture, inside what was painted
+    assert kept.repaint is not None
+    assert np.array_equal(whole[~kept.repaint], kept.rgb[~kept.repaint])
+    assert np.array_equal(whole[kept.repaint], raw[kept.repaint])
+    # Which the decoder alone would not have given
+    assert not np.array_equal(raw[~kept.repaint], kept.rgb[~kept.repaint])
+
+
+def test_pictures_that_do_not_fit_into_memory_together_are_made_one_by_one(bench: Bench) -> None:
+    init = init_image(3, masked=True, keep_unmasked=False)
+    changes: dict[str, Any] = {"count": 3, "seed": MEMORY_FOR_ONE, "init_image": init}
+    result = answer(bench.ask("dog", **changes))
+    assert result.batch_images == 1
+    assert_same(result, bench.alone(request_of("dog", **changes)))
 
 
 def test_the_result_says_what_ran(bench: Bench) -> None:

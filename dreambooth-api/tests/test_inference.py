@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import diffusers_reference
-import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
+from sampling_cases import SCHEDULERS, largest_difference, with_scheduler
 from tiny_base import build_tiny_base
 
 from enlight.dreambooth_api.pipelines import StableDiffusion
@@ -25,22 +25,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")
 PROMPTS = ["a photo of sks dog", "a red toy", "a cat"]
 NEGATIVES = ["blurry", "", "a toy"]
 SEEDS = [3, 4, 2**63]
-DPM = {"algorithm_type": "dpmsolver++", "solver_order": 2}
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "DDIMScheduler": {},
-    "PNDMScheduler": {"skip_prk_steps": True},
-    "EulerDiscreteScheduler": {},
-    "DPMSolverMultistepScheduler": DPM,
-    "UniPCMultistepScheduler": {},
-    "EulerAncestralDiscreteScheduler": {},
-    "HeunDiscreteScheduler": {},
-    "LMSDiscreteScheduler": {},
-    "KDPM2DiscreteScheduler": {},
-    "DEISMultistepScheduler": {},
-    "DPMSolverSinglestepScheduler": {},
-    "DDPMScheduler": {},
-    "LCMScheduler": {},
-}
 WITH_MEMORY = [
     "HeunDiscreteScheduler",
     "LMSDiscreteScheduler",
@@ -66,35 +50,6 @@ def base(folder: Path) -> StableDiffusion:
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> StableDiffusionPipeline:
     return diffusers_reference.load_pipeline(folder)
-
-
-def with_scheduler(
-    base: StableDiffusion, name: str, changes: Mapping[str, Any], prediction_type: str = "epsilon"
-) -> StableDiffusion:
-    """The same networks under another scheduler."""
-    config = {
-        "_class_name": name,
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "prediction_type": prediction_type,
-        **changes,
-    }
-    return StableDiffusion(
-        tokenizer=base.tokenizer,
-        text_encoder=base.text_encoder,
-        vae=base.vae,
-        unet=base.unet,
-        scheduler_config=config,
-    )
-
-
-def largest_difference(ours: torch.Tensor | np.ndarray[Any, Any], theirs: Any) -> int:
-    ours, theirs = (np.asarray(pictures).astype(int) for pictures in (ours, theirs))
-    assert ours.shape == theirs.shape
-    assert ours.std() > 5, "a flat picture proves nothing"
-
-    return int(np.abs(ours - theirs).max())
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from enlight.dreambooth_api.bases import CATALOGUE, check_size
-from enlight.dreambooth_api.batching import BatchKey
+from enlight.dreambooth_api.batching import BatchKey, BeginsFrom
+from enlight.dreambooth_api.init_images import SizeLimits, first_step, fit
 from enlight.dreambooth_api.model_cache import CachedModel
 from enlight.dreambooth_api.pure.inference import is_guided
-from enlight.dreambooth_api.requests import Base, GenerationRequest
+from enlight.dreambooth_api.requests import Base, GenerationRequest, InitImage
 from enlight.servicekit.errors import InvalidField, NotFound, WeightsUnavailable
 
 SEED_LIMIT = 2**64
@@ -37,6 +38,8 @@ class Admitted:
     key: BatchKey
     lease: ExitStack
     """Closing it lets go of the files."""
+    init_image: InitImage | None = None
+    """Of the size that is made."""
 
     @property
     def model_version(self) -> str | None:
@@ -78,15 +81,24 @@ class Admission:
             )
             for size_px, field in zip((width_px, height_px), request.size_fields, strict=True):
                 check_size(base, size_px, field=field)
+            steps = request.steps or base.default_steps
+            init, begins_from, begins_at = request.init_image, _begins_from(request.init_image), 0
+            if init is not None:
+                begins_at = first_step(init.strength, steps)
+                limits = SizeLimits(base.min_size_px, base.max_size_px)
+                init = fit(init, limits, width_px=request.width_px, height_px=request.height_px)
+                height_px, width_px = init.rgb.shape[:2]
             key = BatchKey(
                 base_name=base.name,
                 model_version=version_name(cached) if cached else None,
                 width_px=width_px,
                 height_px=height_px,
-                steps=request.steps or base.default_steps,
+                steps=steps,
                 guided=is_guided(request.guidance_scale),
+                begins_from=begins_from,
+                first_step=begins_at,
             )
-            return Admitted(base, cached, key, lease.pop_all())
+            return Admitted(base, cached, key, lease.pop_all(), init)
 
     def _base(self, name: str) -> Base:
         base = self._bases.get(name)
@@ -119,6 +131,12 @@ def version_name(cached: CachedModel) -> str:
     return f"{cached.manifest.model_id}@{cached.manifest.version}"
 
 
+def _begins_from(init: InitImage | None) -> BeginsFrom:
+    if init is None:
+        return "noise"
+    return "image" if init.mask is None else "masked image"
+
+
 def _check_numbers(request: GenerationRequest) -> None:
     """The HTTP routes check ranges too; here it protects the process that all requests share."""
     if request.count < 1:
@@ -127,5 +145,7 @@ def _check_numbers(request: GenerationRequest) -> None:
         raise InvalidField.of("num_inference_steps", "must be at least 1")
     if not math.isfinite(request.guidance_scale):
         raise InvalidField.of("guidance_scale", "must be finite")
+    if request.init_image is not None and not 0 < request.init_image.strength <= 1:
+        raise InvalidField.of("strength", "must be above 0 and at most 1")
     if not 0 <= request.seed <= SEED_LIMIT - request.count:
         raise InvalidField.of("seed", f"must be at least 0 and, plus the number of images, at most {SEED_LIMIT}")

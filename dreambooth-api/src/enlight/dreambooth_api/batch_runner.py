@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from enlight.dreambooth_api.admission import version_name
 from enlight.dreambooth_api.batching import BatchKey
 from enlight.dreambooth_api.fine_tune import FineTune, read_fine_tune
-from enlight.dreambooth_api.generation import Row
+from enlight.dreambooth_api.generation import Generation, Row
 from enlight.dreambooth_api.model_cache import CachedModel
 from enlight.dreambooth_api.prefetch import Prefetcher
 from enlight.dreambooth_api.pure.inference import Conditioning, SamplingBase, StepControl
+from enlight.dreambooth_api.pure.starts import InitImages
 from enlight.dreambooth_api.requests import Base, CacheTier
 from enlight.dreambooth_api.resident_bases import ResidentBase, ResidentBases
 from enlight.dreambooth_api.text_embeddings import TextEmbeddings
@@ -42,6 +43,7 @@ class Sampler(Protocol):
         steps: int,
         width_px: int,
         height_px: int,
+        init_images: InitImages | None,
         on_step: StepControl | None,
         decode_images: int,
     ) -> torch.Tensor:
@@ -184,6 +186,7 @@ class BatchRunner:
             steps=key.steps,
             width_px=key.width_px,
             height_px=key.height_px,
+            init_images=_init_images(key, rows),
             on_step=on_step,
             decode_images=max(1, DECODE_PIXELS // (key.width_px * key.height_px)),
         )
@@ -218,6 +221,25 @@ class BatchRunner:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _init_images(key: BatchKey, rows: list[Row]) -> InitImages | None:
+    """What the batch begins from; None: noise. Rows of one request share their picture."""
+    if key.begins_from == "noise":
+        return None
+    tensors = {row.generation: _tensors(row.generation) for row in rows}
+    rgb, repaint = zip(*(tensors[row.generation] for row in rows), strict=True)
+    return InitImages(rgb, repaint if key.begins_from == "masked image" else None, key.first_step)
+
+
+def _tensors(generation: Generation) -> tuple[torch.Tensor, torch.Tensor | None]:
+    admitted = generation.admitted
+    assert admitted is not None
+    assert admitted.init_image is not None
+    repaint = admitted.init_image.repaint
+    # A copy, for torch warns of pixels that must not be written to.
+    rgb = torch.from_numpy(admitted.init_image.rgb.copy())
+    return rgb, None if repaint is None else torch.from_numpy(repaint)
 
 
 class _Pace:

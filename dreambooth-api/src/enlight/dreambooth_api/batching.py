@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Literal
+
+BeginsFrom = Literal["noise", "image", "masked image"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class BatchKey:
     steps: int
     guided: bool
     """Whether the U-Net also runs on the negative prompt (guidance scale above 1)."""
+    begins_from: BeginsFrom = "noise"
+    first_step: int = 0
+    """Steps before it are left out; other than 0 only with a picture."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enlight.dreambooth_api.generation import Generation, Row
+from enlight.dreambooth_api.init_images import put_back
 from enlight.servicekit.child import ChildChannel
 from enlight.servicekit.images import encode_jpeg, encode_png, encode_webp
 
@@ -58,7 +59,9 @@ class Delivery:
         if generation.closed:
             return
         try:
-            encoded = ENCODERS[generation.request.image_format](picture)
+            assert generation.admitted is not None
+            whole = put_back(generation.admitted.init_image, picture)
+            encoded = ENCODERS[generation.request.image_format](whole)
             if generation.add_image(row.image, encoded) and generation.close():
                 self._answer(generation)
         except Exception as error:  # noqa: BLE001 - the task must be answered whatever went wrong

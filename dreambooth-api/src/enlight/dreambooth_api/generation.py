@@ -90,6 +90,7 @@ class Generation:
             base_name=key.base_name,
             seed=self.request.seed,
             steps=key.steps,
+            strength=self.request.init_image.strength if self.request.init_image else None,
             guidance_scale=self.request.guidance_scale,
             scheduler=self.scheduler,
             width_px=key.width_px,

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import cast
 
 from enlight.dreambooth_api.bases import BaseCatalogue, check_size
+from enlight.dreambooth_api.init_image_reader import InitImageReader
+from enlight.dreambooth_api.init_images import SizeLimits
 from enlight.dreambooth_api.requests import GenerationRequest, GenerationResult
 from enlight.dreambooth_api.schemas import GenerationBody, InferenceBody
 from enlight.dreambooth_api.settings import Settings
@@ -30,6 +32,12 @@ class Generations:
         self._settings = settings
         self._catalogue = catalogue
         self._engine = engine
+        self._init_images = InitImageReader()
+        bases = catalogue.bases().values()
+        self._widest_limits = SizeLimits(
+            min(base.min_size_px for base in bases), max(base.max_size_px for base in bases)
+        )
+        """Of a trained model, whose base only the engine knows."""
 
     def from_inference_body(self, body: InferenceBody) -> GenerationRequest:
         """The request that the seed's body means.
@@ -58,16 +66,18 @@ class Generations:
         Raises:
             InvalidField: a value is out of this service's limits, or the base model is not allowed.
             WeightsUnavailable: the base model's weights are not here.
+            InvalidRequest, BrokenImage, UnsupportedImage, ImageTooLarge: `image` or `mask` cannot be read.
         """
         self._check(body.prompt, "prompt", body.num_images, "num_images")
         self._check(body.negative_prompt, "negative_prompt", 1, "")
         model_id = body.model_id
+        limits = self._widest_limits
         if "/" in model_id:
             base = self._catalogue.resolve(model_id, field="model_id")
             self._catalogue.require_weights(base)
             for size_px, field in ((body.width, "width"), (body.height, "height")):
                 check_size(base, size_px or base.native_size_px, field=field)
-            model_id = base.name
+            model_id, limits = base.name, SizeLimits(base.min_size_px, base.max_size_px)
         return GenerationRequest(
             model_id=model_id,
             prompt=body.prompt,
@@ -79,6 +89,7 @@ class Generations:
             steps=body.num_inference_steps,
             guidance_scale=body.guidance_scale,
             image_format=body.format,
+            init_image=self._init_images.read(body, limits),
         )
 
     def run(self, request: GenerationRequest, client_gone: Callable[[], bool]) -> GenerationResult:

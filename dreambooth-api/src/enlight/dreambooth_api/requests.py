@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 TrainingKind = Literal["full", "lora"]
 ImageFormat = Literal["png", "jpeg", "webp"]
 CacheTier = Literal["resident", "gpu", "host", "disk", "bucket"]
@@ -78,6 +81,25 @@ class EngineConfig:
     """torch threads on a CPU; 0 leaves torch's default."""
 
 
+@dataclass(frozen=True, eq=False)
+class InitImage:
+    """What a generation begins from, instead of noise alone."""
+
+    rgb: NDArray[np.uint8]
+    """(H, W, 3)."""
+    mask: NDArray[np.uint8] | None
+    """(H, W), white where the picture is painted anew; None: everywhere."""
+    strength: float
+    """Part of the steps that is run, above 0 and up to 1: the more, the less of the picture stays."""
+    keep_unmasked: bool
+    """Whether the picture's own pixels are put back where the mask is black."""
+
+    @property
+    def repaint(self) -> NDArray[np.bool_] | None:
+        """(H, W), the mask as a decision."""
+        return None if self.mask is None else self.mask >= 128
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """Pictures asked of one model. Image i uses a CPU generator seeded ``seed + i``."""
@@ -89,12 +111,14 @@ class GenerationRequest:
     count: int
     seed: int
     width_px: int | None
-    """None: the base model's native size."""
+    """None: the base model's native size, or that of the picture to begin from."""
     height_px: int | None
     steps: int | None
     """None: the base model's default."""
     guidance_scale: float
     image_format: ImageFormat
+    init_image: InitImage | None = None
+    """None: noise."""
     size_fields: tuple[str, str] = ("width", "height")
     """What the caller knows width and height as; an error about them names it."""
 
@@ -120,6 +144,8 @@ class GenerationResult:
     base_name: str
     seed: int
     steps: int
+    strength: float | None
+    """None: it began from noise."""
     guidance_scale: float
     scheduler: str
     width_px: int

@@ -140,6 +140,7 @@ def inference_routes(generations: Generations) -> APIBlueprint:
             base_model=result.base_name,
             seed=result.seed,
             num_inference_steps=result.steps,
+            strength=result.strength,
             guidance_scale=result.guidance_scale,
             scheduler=result.scheduler,
             width=result.width_px,

@@ -171,8 +171,31 @@ class GenerationBody(StrictModel):
     )
     negative_prompt: Text = Field("", description="What they should not show.")
     num_images: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="Pictures, as many as the service allows.")
-    width: ResolutionPx | None = Field(None, description="Omitted: the base model's native size.")
-    height: ResolutionPx | None = Field(None, description="Omitted: the base model's native size.")
+    width: ResolutionPx | None = Field(
+        None, description="Omitted: the base model's native size; with `image` the picture's, within the base's limits."
+    )
+    height: ResolutionPx | None = Field(
+        None, description="The same. With `image` and both, the picture is scaled to cover them and cut to its middle."
+    )
+    image: Base64 | None = Field(
+        None,
+        description="A picture to begin from, base64 (PNG, JPEG, WebP, HEIC), transparency on white. Alone: all of it "
+        "is painted over (img2img).",
+    )
+    mask: Base64 | None = Field(
+        None,
+        description="A picture of the size of `image`: white (or transparent) where that is painted anew, black where "
+        "it stays (inpainting).",
+    )
+    strength: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Part of the steps that is run from `image`: the more, the less of it stays. Omitted: 0.8, with "
+        "`mask` 1.0.",
+    )
+    keep_unmasked: bool = Field(
+        default=True,
+        description="Whether the pixels of `image` are put back where `mask` is black; false: as they came out.",
+    )
     seed: Seed | None = Field(None, description="Image i uses seed + i; omitted: a random one, told in the answer.")
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="Omitted: 50 for Stable Diffusion, 25 for the pocket base."
@@ -192,7 +215,8 @@ class GenerationAnswer(Answer):
     model_version: str | None = Field(description="Null for a base model.")
     base_model: str
     seed: int = Field(description="Of the first picture.")
-    num_inference_steps: int
+    num_inference_steps: int = Field(description="As asked for; from an `image` only their `strength` is run.")
+    strength: float | None = Field(None, description="Null: it began from noise.")
     guidance_scale: float
     scheduler: str
     width: int

@@ -1,18 +1,20 @@
 """From prompts and seeds to pictures: the denoising loop with classifier-free guidance, and the decoding.
 
-With the same weights, prompts, seeds and scheduler the pictures are those of diffusers'
-``StableDiffusionPipeline`` called with one CPU generator per image.
+With the same weights, prompts, seeds, pictures and scheduler the pictures are those of diffusers'
+``StableDiffusionPipeline``, ``StableDiffusionImg2ImgPipeline`` and ``StableDiffusionInpaintPipeline`` called with one
+CPU generator per image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
 from enlight.dreambooth_api.pure.schedulers import Scheduler, keep_rows, make_scheduler, step_arguments
+from enlight.dreambooth_api.pure.starts import EncodingBase, InitImages, start_from_images, start_from_noise
 
 ScalarT = TypeVar("ScalarT", str, float)
 StepControl = Callable[[int, int], Sequence[int] | None]
@@ -20,17 +22,10 @@ StepControl = Callable[[int, int], Sequence[int] | None]
 the rows that go on, as indices into the present batch in ascending order; no index at all stops the loop."""
 
 
-class SamplingBase(Protocol):
+class SamplingBase(EncodingBase, Protocol):
     """What sampling needs of a base model; ``pipelines.BasePipeline`` has all of it."""
 
-    device: torch.device
-    latent_scale: int
     latent_channels: int
-
-    @property
-    def scheduler_config(self) -> Mapping[str, Any]:
-        """Configuration of one of diffusers' schedulers."""
-        ...
 
     def encode_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
         """Embeddings (B, L, D) of texts."""
@@ -127,6 +122,7 @@ def sample(
     width_px: int,
     height_px: int,
     negative_prompts: str | Sequence[str] = "",
+    init_images: InitImages | None = None,
     on_step: StepControl | None = None,
     decode_images: int = 4,
 ) -> torch.Tensor:
@@ -141,11 +137,12 @@ def sample(
         width_px: A multiple of the base's ``latent_scale``.
         height_px: A multiple of the base's ``latent_scale``.
         negative_prompts: One for all or one per picture; without effect at a guidance scale of 1 or less.
+        init_images: What to begin from; None: noise.
         on_step: Gets control after each step.
         decode_images: Most pictures that the VAE decodes at once, which bounds its memory.
 
     Raises:
-        ValueError: lengths differ, or guided and unguided rows are mixed.
+        ValueError: lengths or sizes differ, or guided and unguided rows are mixed.
         UnknownSchedulerError: diffusers has no such scheduler.
     """
     scales = _per_row(guidance_scales, len(prompts))
@@ -163,6 +160,7 @@ def sample(
         steps=steps,
         width_px=width_px,
         height_px=height_px,
+        init_images=init_images,
         on_step=on_step,
         decode_images=decode_images,
     )
@@ -176,6 +174,7 @@ def sample_conditioned(
     steps: int,
     width_px: int,
     height_px: int,
+    init_images: InitImages | None = None,
     on_step: StepControl | None = None,
     decode_images: int = 4,
 ) -> torch.Tensor:
@@ -187,6 +186,7 @@ def sample_conditioned(
         steps=steps,
         width_px=width_px,
         height_px=height_px,
+        init_images=init_images,
         on_step=on_step,
     )
     return decode_in_chunks(base, latents, decode_images)
@@ -201,11 +201,12 @@ def denoise(
     steps: int,
     width_px: int,
     height_px: int,
+    init_images: InitImages | None = None,
     on_step: StepControl | None = None,
 ) -> torch.Tensor:
     """Scaled latents (B, C, H / latent_scale, W / latent_scale) without noise; fewer if rows were dropped.
 
-    Source: diffusers 0.42, ``StableDiffusionPipeline.__call__``.
+    Source: diffusers 0.42, ``StableDiffusionPipeline.__call__``. With ``init_images`` fewer than ``steps`` are run.
     """
     if len(seeds) != len(conditioning.embeddings):
         raise ValueError(f"{len(conditioning.embeddings)} prompts and {len(seeds)} seeds")
@@ -213,20 +214,23 @@ def denoise(
     scheduler = make_scheduler(base.scheduler_config)
     # The scheduler's tables stay on the CPU: reading them must not wait for the GPU. The U-Net has its own.
     scheduler.set_timesteps(steps)
-    timesteps_on_device = scheduler.timesteps.to(base.device)
-    latents = initial_latents(
-        generators,
-        (base.latent_channels, height_px // base.latent_scale, width_px // base.latent_scale),
-        device=base.device,
-        dtype=conditioning.embeddings.dtype,
-    )
-    latents = latents * scheduler.init_noise_sigma
+    dtype = conditioning.embeddings.dtype
+    if init_images is None:
+        shape = (base.latent_channels, height_px // base.latent_scale, width_px // base.latent_scale)
+        start = start_from_noise(scheduler, generators, shape, device=base.device, dtype=dtype)
+    else:
+        init_images.check(len(seeds), width_px, height_px)
+        start = start_from_images(base, scheduler, generators, init_images, dtype=dtype)
+        steps -= init_images.first_step
+    latents, timesteps = start.latents, start.timesteps
+    timesteps_on_device = timesteps.to(base.device)
     predict = _GuidedPrediction(base, conditioning)
     arguments = step_arguments(scheduler, generators)
-    calls = len(scheduler.timesteps)
-    for call, timestep in enumerate(scheduler.timesteps):
+    calls = len(timesteps)
+    for call, timestep in enumerate(timesteps):
         prediction = predict(scheduler, latents, timestep, timesteps_on_device[call])
         latents = scheduler.step(prediction, timestep, latents, **arguments, return_dict=False)[0]
+        latents = start.after_step(scheduler, latents, timesteps[call + 1] if call + 1 < calls else None)
         # Some schedulers call the U-Net more often than once a step; progress counts what was asked for.
         kept = on_step((call + 1) * steps // calls, steps) if on_step else None
         if kept is None or len(kept) == len(latents):
@@ -236,25 +240,11 @@ def denoise(
         latents = latents[rows]
         if not kept:
             break
+        start = start.rows(rows)
         predict = predict.rows(kept)
         generators = [generators[row] for row in kept]
         arguments = step_arguments(scheduler, generators)
     return latents
-
-
-def initial_latents(
-    generators: Sequence[torch.Generator],
-    shape: tuple[int, int, int],
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    """Standard normal noise (B, C, h, w): row i from CPU generator i, drawn in ``dtype`` on the CPU.
-
-    Source: diffusers 0.42, ``randn_tensor`` with a list of CPU generators.
-    """
-    rows = [torch.randn((1, *shape), generator=generator, dtype=dtype) for generator in generators]
-    return torch.cat(rows).to(device)
 
 
 @torch.no_grad()

@@ -16,6 +16,8 @@ class Scheduler(Protocol):
 
     timesteps: torch.Tensor
     init_noise_sigma: float | torch.Tensor
+    order: int
+    """Entries of ``timesteps`` per step."""
 
     def set_timesteps(self, num_inference_steps: int) -> None:
         """Start over, for this many steps."""
@@ -29,6 +31,10 @@ class Scheduler(Protocol):
         self, model_output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor, **kwargs: object
     ) -> tuple[torch.Tensor, ...]:
         """The latents of the next step come first in the tuple (with ``return_dict=False``)."""
+        ...
+
+    def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The latents with as much noise as there is at these timesteps."""
         ...
 
 
@@ -61,6 +67,18 @@ def make_scheduler(config: Mapping[str, Any]) -> Scheduler:
         return cast(Scheduler, scheduler)
     except (TypeError, ValueError, NotImplementedError, ImportError) as error:
         raise UnknownSchedulerError(f"{name} does not take its configuration: {error}") from error
+
+
+def begin_at(scheduler: Scheduler, first_step: int) -> torch.Tensor:
+    """The timesteps from ``first_step`` on, of a scheduler that is told to begin there.
+
+    Source: diffusers 0.42, ``StableDiffusionImg2ImgPipeline.get_timesteps``.
+    """
+    first_call = first_step * scheduler.order
+    set_begin_index = getattr(scheduler, "set_begin_index", None)
+    if set_begin_index is not None:
+        set_begin_index(first_call)
+    return scheduler.timesteps[first_call:]
 
 
 def step_arguments(scheduler: Scheduler, generators: Sequence[torch.Generator]) -> dict[str, Any]:
