@@ -24,11 +24,13 @@ from enlight.dreambooth_api.progress_bar import progress_bar
 from enlight.dreambooth_api.schemas import TrainingBody
 from enlight.dreambooth_api.settings import Settings
 from enlight.dreambooth_api.training_jobs import TrainingJob
+from enlight.dreambooth_api.training_metrics import TrainingMetrics
 from enlight.dreambooth_api.training_queue import TrainingQueue, run_trainer
 from enlight.dreambooth_api.training_records import TrainingRecords
 from enlight.dreambooth_api.training_requests import CheckedTraining, TrainingChecker
 from enlight.servicekit.errors import ServiceError
 from enlight.servicekit.http_errors import invalid_field
+from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.settings import SettingsError
 
 SIGNAL_CHECK_S = 0.2
@@ -82,7 +84,7 @@ def _train(checked: CheckedTraining, settings: Settings, console: Console) -> in
         settings,
         base_models(settings),
         TrainingRecords(settings.trainings_folder, settings.jobs_folder),
-        run=run_trainer(settings),
+        run=run_trainer(settings, TrainingMetrics(ServiceMetrics(http=False))),
     )
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

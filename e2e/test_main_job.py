@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import requests
 from clients import (
     POCKET,
+    eventually,
     generation_body,
     get,
     pixels,
@@ -25,6 +25,7 @@ from clients import (
     training_body,
     trainings,
 )
+from metric_samples import metrics_text, sample
 
 from enlight.servicekit.local_service import LocalService
 
@@ -203,9 +204,12 @@ def test_the_root_the_health_routes_the_metrics_and_the_documents(service: Local
     assert ready["state"] in ("ready", "busy")
     assert "/train" in get(service, "/openapi.json").json()["paths"]
     assert "text/html" in get(service, "/docs").headers["Content-Type"]
-    metrics = get(service, "/metrics").text
-    assert float(re.findall(r"^enlight_engine_images_total (\S+)$", metrics, re.MULTILINE)[0]) > 0
-    assert "enlight_trainings_running 0.0" in metrics
+    assert sample(metrics_text(service.url), "enlight_trainings_running") == 0
+    eventually(
+        lambda: sample(metrics_text(service.url), "enlight_pictures_total", operation="generation") > 0,
+        "what the engine tells of itself",
+        timeout_s=30,
+    )
 
 
 def test_the_http_side_never_imports_torch() -> None:

@@ -15,6 +15,7 @@ from enlight.bgrem.cutouts import Cutouts
 from enlight.bgrem.requests import CutoutRequest
 from enlight.bgrem.settings import Settings
 from enlight.bgrem.worker import Worker
+from enlight.servicekit.measurements import unmeasured
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "bgrem"
 
@@ -25,6 +26,7 @@ class Task:
     def __init__(self, payload: CutoutRequest, partners: threading.Barrier | None = None) -> None:
         self.payload = payload
         self._partners = partners
+        self.stage = unmeasured
 
     def check(self) -> None:
         if self._partners is not None:

@@ -12,7 +12,9 @@ import pytest
 from answers import assert_error
 from bgrem_samples import base64_of, file_of, picture_of, pixels_of, red_square, running_app, stand_in_settings
 from flask.testing import FlaskClient
+from metric_samples import sample
 from PIL import Image
+from waiting import wait_until
 
 from enlight.bgrem.weights import MODELS
 
@@ -319,15 +321,21 @@ def test_models_are_listed(client: FlaskClient) -> None:
 
 def test_ready_and_metrics_tell_what_the_worker_did(client: FlaskClient) -> None:
     assert client.post("/v1/cutout?model=u2netp", data=form()).status_code == 200
-    body = client.get("/ready").json
-    assert body is not None
-    assert body["details"]["models_with_weights"] == list(MODELS)
-    worker = body["details"]["worker"]
-    assert "u2netp" in worker["loaded"]
+
+    def told() -> dict[str, Any]:
+        details: dict[str, Any] = (client.get("/ready").json or {})["details"]
+        return details
+
+    assert wait_until(lambda: "u2netp" in told()["worker"]["loaded"])  # the worker tells of itself after its answer
+    assert told()["models_with_weights"] == list(MODELS)
+    worker = told()["worker"]
     assert worker["engines"]["u2netp"] == "mnn"
     assert worker["providers"] == ["CPUExecutionProvider"]
     assert worker["pictures_total"] >= 1
-    assert "worker_pictures_total" in client.get("/metrics").text
+    text = client.get("/metrics").text
+    assert sample(text, "enlight_pictures_total", operation="cutout") >= 1
+    for stage in ("queued", "decode", "run", "encode"):
+        assert sample(text, "enlight_stage_duration_seconds_sum", operation="cutout", stage=stage) > 0
     status = client.get("/v1/status").json
     assert status is not None
     assert {"model_id": "u2netp", "version": None, "tier": "resident"} in status["models"]

@@ -19,6 +19,7 @@ import realesrgan_stand_ins as stand_ins
 import requests
 from answers import assert_error
 from flask_openapi import OpenAPI
+from metric_samples import sample
 from realesrgan_pictures import photo, png, read
 from waiting import wait_until
 from werkzeug.test import TestResponse
@@ -357,7 +358,12 @@ def test_readiness_and_metrics_show_the_worker(app: OpenAPI) -> None:
     client = app.test_client()
     assert wait_until(lambda: "RealESRGAN_x4plus" in worker_state(app)["loaded"])
     assert worker_state(app)["weights"]["RealESRNet_x4plus"] is False
-    assert "worker_pictures_total" in client.get("/metrics").text
+    assert wait_until(lambda: sample(client.get("/metrics").text, "enlight_pictures_total", operation="upscale") >= 1)
+    text = client.get("/metrics").text
+    for stage in ("queued", "decode", "run", "encode"):
+        assert sample(text, "enlight_stage_duration_seconds_sum", operation="upscale", stage=stage) > 0
+    assert sample(text, "enlight_out_of_memory_total") == 0
+    assert "enlight_gpu_memory_bytes 0.0" in text
     status = client.get("/v1/status").json
     assert status is not None
     assert {"model_id": "RealESRGAN_x4plus", "version": None, "tier": "resident"} in status["models"]

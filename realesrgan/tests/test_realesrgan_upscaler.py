@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from enlight.realesrgan.pure.staged_networks import StagedCompact
 from enlight.realesrgan.requests import UpscaleRequest, UpscaleResult
 from enlight.realesrgan.upscaler import Upscaler
 from enlight.servicekit.errors import BrokenImage, Cancelled, OutOfGpuMemory, UnsupportedImage, WeightsUnavailable
+from enlight.servicekit.measurements import unmeasured
 from enlight.servicekit.task_pool import RunningTask
 from enlight.servicekit.weight_files import WeightFolder
 
@@ -43,6 +45,9 @@ class Asked(RunningTask):
         self.checks += 1
         if self.checks > self.patience:
             raise Cancelled
+
+    def stage(self, name: str) -> AbstractContextManager[object]:
+        return unmeasured(name)
 
 
 @pytest.fixture

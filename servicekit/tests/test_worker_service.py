@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 from example_picture_service import THREADS
+from metric_samples import metrics_text, sample
 from waiting import is_running, wait_until
 
 from enlight.servicekit.host_memory import host_memory
@@ -77,8 +78,39 @@ def test_tasks_run_beside_each_other_and_are_answered(service: LocalService) -> 
         answers = list(pool.map(lambda _: do(service, "nap"), range(THREADS)))
     assert [answer.status_code for answer in answers] == [200] * THREADS
     assert time.monotonic() - started_s < 1.0 * THREADS
-    metrics = requests.get(f"{service.url}/metrics", timeout=10).text
-    assert "enlight_worker_answered 2.0" in metrics
+
+
+def test_what_the_worker_measures_is_among_the_metrics_and_outlives_it(service: LocalService) -> None:
+    def figures() -> dict[str, float]:
+        text = metrics_text(service.url)
+        stages = {stage: {"operation": "task", "stage": stage} for stage in ("queued", "nap")}
+        return {
+            "pictures": sample(text, "enlight_pictures_total", operation="task"),
+            "naps": sample(text, "enlight_stage_duration_seconds_count", **stages["nap"]),
+            "napped_s": sample(text, "enlight_stage_duration_seconds_sum", **stages["nap"]),
+            "queued": sample(text, "enlight_stage_duration_seconds_count", **stages["queued"]),
+            "restarts": sample(text, "enlight_child_restarts_total", child="worker"),
+            "up": sample(text, "enlight_child_up", child="worker"),
+            "waiting": sample(text, "enlight_tasks_waiting"),
+        }
+
+    # Given a service that has done nothing: every series is there, so that the first task is seen as growth
+    nothing = dict.fromkeys(("pictures", "naps", "napped_s", "queued", "restarts", "waiting"), 0.0)
+    assert figures() == {**nothing, "up": 1.0}
+    # When a task is done, its stage is measured; what is refused makes no picture
+    assert do(service, "nap").status_code == 200
+    assert code(do(service, "refuse")) == (422, "invalid_field")
+    assert wait_until(lambda: figures()["queued"] == 2, 10)
+    assert (figures()["pictures"], figures()["naps"]) == (1, 1)
+    assert 1.0 <= figures()["napped_s"] < 10
+    # And when the worker is killed, nothing goes backwards
+    pid = do(service, "pid").json()["answer"]
+    assert wait_until(lambda: figures()["pictures"] == 2, 10)
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: figures()["restarts"] == 1 and figures()["up"] == 1, 20)
+    assert (figures()["pictures"], figures()["naps"]) == (2, 1)
+    assert do(service, "nap").status_code == 200
+    assert wait_until(lambda: (figures()["pictures"], figures()["naps"]) == (3, 2), 10)
 
 
 def test_what_the_worker_says_of_a_request_is_the_answer(service: LocalService) -> None:

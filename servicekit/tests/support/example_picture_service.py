@@ -74,12 +74,7 @@ def create_app() -> OpenAPI:
         return {"bytes": len(sent.data), "field": sent.field, "form": sent.form}
 
     app.register_api(status_routes("example", service.status))
-    service.add_metrics(
-        app.extensions["metrics"],
-        {
-            "answered": "Tasks answered.",
-        },
-    )
+    service.add_metrics(app.extensions["metrics"], "task", stages=("queued", "nap"))
     app.extensions["enlight"] = service
     service.start()
     return app
@@ -114,6 +109,11 @@ def main(channel: ChildChannel, argument: object) -> None:
     serve_tasks(channel, handle, threads=THREADS, state=state)
 
 
+def _nap(task: RunningTask) -> None:
+    with task.stage("nap"):
+        time.sleep(1.0)
+
+
 def _work(task: RunningTask) -> str:
     while True:
         task.check()
@@ -138,7 +138,7 @@ def _break(task: RunningTask) -> None:
 
 COMMANDS = {
     "pid": lambda task: os.getpid(),
-    "nap": lambda task: time.sleep(1.0),
+    "nap": _nap,
     "work": _work,
     "work-silently": _work_silently,
     "refuse": _refuse,

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from flask_openapi import OpenAPI
 
+from enlight.bgrem.requests import OPERATION
 from enlight.bgrem.routes import cutout_routes, model_routes, seed_routes
 from enlight.bgrem.settings import Settings
 from enlight.bgrem.weights import SETTING, available
@@ -17,11 +18,6 @@ from enlight.servicekit.weight_files import WeightFolder
 from enlight.servicekit.worker_service import picture_worker
 
 WORKER = "enlight.bgrem.worker:main"
-_WORKER_METRICS = {
-    "pending": "Requests that run or wait.",
-    "restarts": "Times that the worker was started again.",
-    "pictures_total": "Pictures cut out since the worker's start.",
-}
 
 
 def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenAPI:
@@ -55,7 +51,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(cutout_routes(service))
     app.register_api(model_routes(weights))
     app.register_api(status_routes("bgrem", service.status))
-    service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
+    service.add_metrics(app.extensions["metrics"], OPERATION)
     app.extensions["enlight"] = service
     if start:
         service.start()

@@ -16,6 +16,7 @@ from enlight.bgrem.pure.network_input import network_input
 from enlight.bgrem.requests import CutoutRequest, CutoutResult
 from enlight.servicekit.errors import ImageTooLarge
 from enlight.servicekit.images import Picture, decode_picture, encode_jpeg, encode_webp
+from enlight.servicekit.measurements import Stage, unmeasured
 from enlight.servicekit.parallel_png import encode_png_rows
 from enlight.servicekit.picture_rows import Rows, rows_of
 from enlight.servicekit.strips import Strips
@@ -50,23 +51,28 @@ class Cutouts:
         # One at a time: it is the memory that it needs.
         self._matting = matting or ThreadPoolExecutor(1, thread_name_prefix="matting")
 
-    def cut_out(self, request: CutoutRequest, check: Callable[[], None] = lambda: None) -> CutoutResult:
-        """The answer to ``request``; ``check`` is called between steps and may raise.
+    def cut_out(
+        self, request: CutoutRequest, check: Callable[[], None] = lambda: None, stage: Stage = unmeasured
+    ) -> CutoutResult:
+        """The answer to ``request``; ``check`` is called between steps and may raise, ``stage`` measures them.
 
         Raises:
             UnsupportedImage, BrokenImage, ImageTooLarge: what came is no picture that is read, or too large a one.
             WeightsUnavailable, CorruptModel: the network cannot be had.
         """
-        picture = decode_picture(request.data, request.field)
+        with stage("decode"):
+            picture = decode_picture(request.data, request.field)
         if request.matting is not None:
             self._check_matting(picture, request.field)
         colour, own_alpha = cast(Pixels, picture.colour), cast(Pixels | None, picture.alpha)
         check()
-        masks = self._masks(colour, self._networks.get(request.model, threads=self._strips.threads), request)
+        with stage("run"):
+            masks = self._masks(colour, self._networks.get(request.model, threads=self._strips.threads), request)
+            check()
+            answers = [self._answer(colour, own_alpha, mask, request, check) for mask in masks]
         check()
-        answers = [self._answer(colour, own_alpha, mask, request, check) for mask in masks]
-        check()
-        return self._encoded(answers[0] if len(answers) == 1 else self._stacked(answers), request)
+        with stage("encode"):
+            return self._encoded(answers[0] if len(answers) == 1 else self._stacked(answers), request)
 
     def _check_matting(self, picture: Picture, field: str) -> None:
         if picture.width_px * picture.height_px > self._max_matting_pixels:

@@ -14,6 +14,9 @@ Colour = tuple[int, int, int, int]
 
 WHITE: Colour = (255, 255, 255, 255)
 
+OPERATION = "cutout"
+"""What the worker does, in metrics."""
+
 
 @dataclass(frozen=True)
 class WorkerConfig:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from enlight.bgrem.cutouts import Cutouts
 from enlight.bgrem.networks import Networks
-from enlight.bgrem.requests import CutoutRequest, WorkerConfig
+from enlight.bgrem.requests import OPERATION, CutoutRequest, WorkerConfig
 from enlight.servicekit.child import ChildChannel
 from enlight.servicekit.freed_memory import keep_freed_memory
 from enlight.servicekit.strips import Strips, core_count
@@ -24,7 +24,7 @@ def main(channel: ChildChannel, config: WorkerConfig) -> None:
     """
     keep_freed_memory()
     worker = Worker(config)
-    serve_tasks(channel, worker.handle, threads=config.parallel_requests, state=worker.state)
+    serve_tasks(channel, worker.handle, threads=config.parallel_requests, state=worker.state, operation=OPERATION)
 
 
 class Worker:
@@ -50,7 +50,7 @@ class Worker:
         """The answer to a request; raises as `Cutouts.cut_out`."""
         assert isinstance(task.payload, CutoutRequest)
         with self._counted() as is_alone:
-            result = (self._alone if is_alone else self._beside).cut_out(task.payload, task.check)
+            result = (self._alone if is_alone else self._beside).cut_out(task.payload, task.check, task.stage)
         with self._lock:
             self._made += 1
         return result

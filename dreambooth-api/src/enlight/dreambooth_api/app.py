@@ -8,6 +8,7 @@ from importlib.metadata import version
 from flask_openapi import OpenAPI
 
 from enlight.dreambooth_api.bases import BaseCatalogue
+from enlight.dreambooth_api.engine_metrics import watch_engine
 from enlight.dreambooth_api.engine_process import supervise_engine
 from enlight.dreambooth_api.generations import Generations
 from enlight.dreambooth_api.held_models import VersionsOnDisk, held_models
@@ -15,9 +16,11 @@ from enlight.dreambooth_api.routes import base_model_routes, inference_routes, t
 from enlight.dreambooth_api.settings import Settings
 from enlight.dreambooth_api.told_headers import TOLD_HEADERS
 from enlight.dreambooth_api.training_events import EventStreams
+from enlight.dreambooth_api.training_metrics import TrainingMetrics
 from enlight.dreambooth_api.training_queue import TrainingQueue, run_trainer
 from enlight.dreambooth_api.training_records import TrainingRecords
 from enlight.dreambooth_api.training_requests import TrainingChecker
+from enlight.servicekit.child_metrics import stage_durations
 from enlight.servicekit.http import Readiness, create_service_app
 from enlight.servicekit.http_docs import add_answer_headers
 from enlight.servicekit.logs import configure_logging
@@ -25,18 +28,7 @@ from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.process import Supervisor
 from enlight.servicekit.service_status import ServiceStatus, status_routes
 from enlight.servicekit.settings import load_settings
-from enlight.servicekit.worker_service import STOP_GRACE_S, StopOnce, watch_status
-
-_ENGINE_METRICS = {
-    "pending": "Generations that run or wait.",
-    "restarts": "Times that the engine was started again.",
-    "images_total": "Pictures made since the engine's start.",
-    "batches_total": "Batches run since the engine's start.",
-    "out_of_memory_total": "Times that memory was short since the engine's start.",
-    "gpu_memory_bytes": "GPU memory that the engine's process holds.",
-    "gpu_cache_bytes": "Fine-tuned weights kept on the GPU.",
-    "host_cache_bytes": "Fine-tuned weights kept in host memory.",
-}
+from enlight.servicekit.worker_service import STOP_GRACE_S, StopOnce
 
 
 def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenAPI:
@@ -54,15 +46,20 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
 
     catalogue = BaseCatalogue(settings.models_folder, revisions=settings.base_revisions, aliases=settings.base_aliases)
     catalogue.resolve(settings.default_base_model, field="DREAMBOOTH_API_DEFAULT_BASE_MODEL")
+    metrics = ServiceMetrics()
+    durations = stage_durations(metrics)
     engine = supervise_engine(settings, catalogue)
+    watch_engine(metrics, engine, settings, durations)
     queue = TrainingQueue(
         settings,
         catalogue,
         TrainingRecords(settings.trainings_folder, settings.jobs_folder),
-        run=run_trainer(settings),
+        run=run_trainer(settings, TrainingMetrics(metrics, durations)),
     )
     service = Service(engine, queue, VersionsOnDisk(settings.store_config().cache_folder))
 
+    for name in ("running", "waiting"):
+        metrics.watch(f"trainings_{name}", f"Trainings that are {name}.", partial(_trainings, queue, name))
     app = create_service_app(
         service="dreambooth-api",
         version=version("enlight-dreambooth-api"),
@@ -74,6 +71,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
             "/v1/trainings": settings.max_train_body_bytes,
             "/v1/photos/check": settings.max_train_body_bytes,
         },
+        metrics=metrics,
         finish_document=partial(add_answer_headers, headers=TOLD_HEADERS),
     )
     app.register_api(
@@ -82,11 +80,14 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(inference_routes(Generations(settings, catalogue, engine)))
     app.register_api(base_model_routes(catalogue, default=settings.default_base_model))
     app.register_api(status_routes("dreambooth-api", service.status))
-    service.add_metrics(app.extensions["metrics"])
     app.extensions["enlight"] = service
     if start:
         service.start()
     return app
+
+
+def _trainings(queue: TrainingQueue, name: str) -> float:
+    return float(queue.counts()[name])
 
 
 class Service:
@@ -108,15 +109,6 @@ class Service:
         # The engine goes last, so that generations in flight can finish while trainings write their checkpoints.
         self._queue.stop()
         self._engine.stop(STOP_GRACE_S)
-
-    def add_metrics(self, metrics: ServiceMetrics) -> None:
-        """What the engine and the queue know about themselves, read when Prometheus asks."""
-        watch_status(metrics, self._engine, "engine", _ENGINE_METRICS)
-        for name in ("running", "waiting"):
-            metrics.watch(f"trainings_{name}", f"Trainings that are {name}.", partial(self._trainings, name))
-
-    def _trainings(self, name: str) -> float:
-        return float(self._queue.counts()[name])
 
     def readiness(self) -> Readiness:
         """State of the engine, and how many trainings run and wait."""

@@ -188,11 +188,7 @@ class CacheDisk:
 
     def used_bytes(self) -> int:
         """All bytes on the disk that count, and those reserved for downloads."""
-        kept = (cache_layout.size_bytes(self.root / name) for name in ("models", "quarantine", "trash"))
-        return sum(kept) + self._reserved_bytes()
-
-    def _reserved_bytes(self) -> int:
-        return cache_layout.reserved_bytes(self.root)
+        return cache_layout.used_bytes(self.root)
 
     def _locked(self, deadline: float) -> FileLock:
         return FileLock.hold(self.root / "locks" / DISK_LOCK, deadline=deadline)

@@ -88,6 +88,11 @@ def reserved_bytes(root: Path) -> int:
     return total
 
 
+def used_bytes(root: Path) -> int:
+    """All bytes on the disk that count, and those reserved for downloads."""
+    return sum(size_bytes(root / name) for name in ("models", "quarantine", "trash")) + reserved_bytes(root)
+
+
 def download_folder(root: Path, need_bytes: int) -> Path:
     """A new name for a download that reserves ``need_bytes``."""
     return root / "downloads" / f"{secrets.token_hex(8)}-{need_bytes}"

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from enlight.dreambooth_api.engine_metrics import GENERATION, LOOKUPS
 from enlight.dreambooth_api.generation import Generation, Row
 from enlight.dreambooth_api.init_images import put_back
 from enlight.servicekit.child import ChildChannel
 from enlight.servicekit.images import encode_jpeg, encode_png, encode_webp
+from enlight.servicekit.measurements import PICTURES, STAGE_DURATION, Measurements
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +32,12 @@ class Delivery:
     Args:
         channel: To the parent.
         encoder_threads: Pictures that are encoded at once.
+        measurements: Gets how long that took, and what an answered request was made with.
     """
 
-    def __init__(self, channel: ChildChannel, encoder_threads: int) -> None:
+    def __init__(self, channel: ChildChannel, encoder_threads: int, measurements: Measurements | None = None) -> None:
         self._channel = channel
+        self._measurements = measurements or Measurements()
         self._pool = ThreadPoolExecutor(encoder_threads, thread_name_prefix="encoder")
 
     def deliver(self, rows: list[Row], pictures: NDArray[np.uint8], batch_images: int) -> None:
@@ -61,7 +65,8 @@ class Delivery:
         try:
             assert generation.admitted is not None
             whole = put_back(generation.admitted.init_image, picture)
-            encoded = ENCODERS[generation.request.image_format](whole)
+            with self._measurements.stage(GENERATION, "encode"):
+                encoded = ENCODERS[generation.request.image_format](whole)
             if generation.add_image(row.image, encoded) and generation.close():
                 self._answer(generation)
         except Exception as error:  # noqa: BLE001 - the task must be answered whatever went wrong
@@ -69,6 +74,9 @@ class Delivery:
 
     def _answer(self, generation: Generation) -> None:
         result = generation.result()
+        self._measurements.add(STAGE_DURATION, result.queued_s, GENERATION, "queued")
+        self._measurements.add(LOOKUPS, 1, result.cache_tier)
+        self._measurements.add(PICTURES, len(result.images), GENERATION)
         self._channel.result(generation.task.id, result)
         with generation.task.log_context():
             logger.info(

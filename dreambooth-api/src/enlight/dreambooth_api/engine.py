@@ -21,6 +21,7 @@ from enlight.dreambooth_api.admission import Admission
 from enlight.dreambooth_api.batch_runner import BatchRunner, Sampler
 from enlight.dreambooth_api.batching import BatchKey, SlotQueue
 from enlight.dreambooth_api.delivery import Delivery
+from enlight.dreambooth_api.engine_metrics import BATCH_IMAGES, DAMAGED, EVICTIONS, GENERATION
 from enlight.dreambooth_api.generation import Generation, Row
 from enlight.dreambooth_api.model_cache import ModelCache
 from enlight.dreambooth_api.model_store import ModelStore
@@ -30,6 +31,7 @@ from enlight.dreambooth_api.resident_bases import ResidentBases
 from enlight.dreambooth_api.weight_tiers import WeightTiers
 from enlight.servicekit.child import ChildChannel, Task
 from enlight.servicekit.errors import Cancelled, QueueFull, WorkerUnavailable
+from enlight.servicekit.measurements import MEASURED, Measurements
 from enlight.servicekit.object_store import open_store
 from enlight.torchkit.device import choose_device, device_state
 from enlight.torchkit.gpu_errors import is_device_fault
@@ -68,17 +70,20 @@ def main(channel: ChildChannel, config: EngineConfig, *, sampler: Sampler = samp
         alias_ttl_s=config.store.alias_ttl_s,
         fetch_timeout_s=config.store.fetch_timeout_s,
     )
+    measurements = Measurements()
     bases = ResidentBases(device, config.max_bases)
     tiers = WeightTiers(device, gpu_cache_bytes=config.gpu_cache_bytes, host_cache_bytes=config.host_cache_bytes)
     Engine(
         channel,
         device=device,
         admission=Admission(config.bases, models),
+        models=models,
         runner=BatchRunner(device, bases=bases, tiers=tiers, sampler=sampler),
         bases=bases,
         tiers=tiers,
         queue=SlotQueue(max_batch_images=config.max_batch_images, window_s=config.batch_window_s),
-        delivery=Delivery(channel, config.encoder_threads),
+        delivery=Delivery(channel, config.encoder_threads, measurements),
+        measurements=measurements,
     ).run()
 
 
@@ -95,11 +100,13 @@ class Engine:
         *,
         device: torch.device,
         admission: Admission,
+        models: ModelCache,
         runner: BatchRunner,
         bases: ResidentBases,
         tiers: WeightTiers,
         queue: SlotQueue,
         delivery: Delivery,
+        measurements: Measurements,
     ) -> None:
         self._channel = channel
         self._device = device
@@ -108,6 +115,8 @@ class Engine:
         self._bases = bases
         self._tiers = tiers
         self._delivery = delivery
+        self._models = models
+        self._measurements = measurements
         self._fetches = threading.BoundedSemaphore(MAX_FETCHES)
         self._published_s = 0.0
         self._images = 0
@@ -162,7 +171,8 @@ class Engine:
     def _fetch(self, generation: Generation) -> None:
         with generation.task.log_context():
             try:
-                admitted = self._admission.admit(generation.request)
+                with self._measurements.stage(GENERATION, "fetch"):
+                    admitted = self._admission.admit(generation.request)
             except Exception as error:  # noqa: BLE001 - the task must be answered whatever went wrong
                 self._delivery.fail(generation, error)
                 return
@@ -193,7 +203,8 @@ class Engine:
         self._prefetch_next()
         self._unreported = set(rows)
         try:
-            self._runner.run(key, rows, self)
+            with self._measurements.stage(GENERATION, "run"):
+                self._runner.run(key, rows, self)
         except Exception as error:
             if is_device_fault(error):
                 # Answered by the parent, when this process is gone: whoever tries again then meets a new one.
@@ -239,8 +250,10 @@ class Engine:
         self._published_s = time.monotonic()
         with self._changed:
             waiting_images = len(self._queue)
+        self._measure_caches()
         self._channel.state(
             {
+                MEASURED: self._measurements.take(),
                 **device_state(self._device),
                 "bases": self._bases.names,
                 "resident_base": resident.base.name if resident else None,
@@ -256,6 +269,13 @@ class Engine:
                 "out_of_memory_total": self._runner.out_of_memory_count,
             }
         )
+
+    def _measure_caches(self) -> None:
+        on_disk = self._models.counts()
+        self._measurements.reach(EVICTIONS, self._tiers.gpu.evictions, "gpu")
+        self._measurements.reach(EVICTIONS, self._tiers.host.evictions, "host")
+        self._measurements.reach(EVICTIONS, on_disk["evictions"], "disk")
+        self._measurements.reach(DAMAGED, on_disk["quarantined"])
 
     # What a running batch reports
 
@@ -274,6 +294,7 @@ class Engine:
         self._unreported -= set(rows)
         self._images += len(rows)
         self._batches[batch_images] += 1
+        self._measurements.add(BATCH_IMAGES, batch_images)
         self._delivery.deliver(rows, pictures, batch_images)
 
     def failed(self, rows: list[Row], error: Exception) -> None:

@@ -14,6 +14,8 @@ class LruCache(Generic[ValueT]):
 
     def __init__(self, quota_bytes: int) -> None:
         self.quota_bytes = quota_bytes
+        self.evictions = 0
+        """How many values had to make room."""
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, tuple[ValueT, int]] = OrderedDict()
         self._used_bytes = 0
@@ -69,6 +71,7 @@ class LruCache(Generic[ValueT]):
             return False
         while self._used_bytes + size_bytes > self.quota_bytes:
             self._drop(next(iter(self._entries)))
+            self.evictions += 1
         return True
 
     def _drop(self, key: str) -> None:

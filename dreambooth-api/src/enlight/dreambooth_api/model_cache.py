@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,16 +165,18 @@ class ModelCache:
         except OSError as error:
             raise StorageUnavailable(f"{model_id} cannot be removed from the model cache.") from error
 
+    def counts(self) -> Mapping[str, int]:
+        """What this process did: ``evictions``, ``quarantined``, ``hits``, ``misses``. Looks at no file."""
+        with self._guard:
+            return {**self._counts, "evictions": self._disk.evictions}
+
     def stats(self) -> CacheStats:
         """How full the cache is and what it did. Looks at every cached file's size."""
-        with self._guard:
-            counts = dict(self._counts)
         return CacheStats(
             used_bytes=self._disk.used_bytes(),
             quota_bytes=self._disk.quota_bytes,
             versions=len(self._disk.versions()),
-            evictions=self._disk.evictions,
-            **counts,
+            **self.counts(),
         )
 
     def _acquire(self, model_id: str, version: str | None, deadline: float) -> tuple[CachedModel, Pin]:

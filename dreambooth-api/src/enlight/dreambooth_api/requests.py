@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 TrainingKind = Literal["full", "lora"]
 ImageFormat = Literal["png", "jpeg", "webp"]
 CacheTier = Literal["resident", "gpu", "host", "disk", "bucket"]
+TrainingPhase = Literal["loading", "photos", "class_images", "training", "saving", "publishing"]
 RemarkLevel = Literal["info", "warning", "error"]
 
 
@@ -243,7 +244,7 @@ class TrainerConfig:
 class TrainingProgress:
     """A message of a running trainer."""
 
-    phase: Literal["loading", "photos", "class_images", "training", "saving", "publishing"]
+    phase: TrainingPhase
     step: int
     steps: int
     resumed_from_step: int

@@ -28,8 +28,10 @@ from enlight.dreambooth_api.checkpoint_uploads import CheckpointUploads
 from enlight.dreambooth_api.lease_keeper import LeaseKeeper
 from enlight.dreambooth_api.model_store import ModelStore
 from enlight.dreambooth_api.process_environment import PROCESS_ENVIRONMENT
-from enlight.dreambooth_api.requests import TrainingOutcome, TrainingProgress, TrainingRequest
+from enlight.dreambooth_api.requests import TrainerConfig, TrainingOutcome, TrainingProgress, TrainingRequest
+from enlight.dreambooth_api.training_metrics import Trainer
 from enlight.dreambooth_api.training_queue import TRAINER
+from enlight.dreambooth_api.worker_metrics import WorkerMetrics, unwatched
 from enlight.dreambooth_api.worker_settings import WorkerSettings
 from enlight.jobkit.job_leases import JobLeases, LeaseLost
 from enlight.jobkit.jobs import Job
@@ -72,6 +74,7 @@ class TrainingAttempt:
         settings: Of the worker.
         closing: Set when the worker is to stop; only looked at.
         trainer: What the trainer's process runs, as ``module:function``.
+        metrics: Are told what the attempt measures, and how it ends; None: nobody is.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class TrainingAttempt:
         closing: threading.Event,
         *,
         trainer: str = TRAINER,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         self._job = job
         self._leases = leases
@@ -92,6 +96,7 @@ class TrainingAttempt:
         self._settings = settings
         self._closing = closing
         self._trainer = trainer
+        self._metrics = metrics or unwatched()
         self._objects = objects
         self._versions = AttemptVersions(models, job)
         self._folder = settings.work_folder / f"{job.attempt:04d}-{secrets.token_hex(8)}"
@@ -121,12 +126,15 @@ class TrainingAttempt:
             ) as lease:
                 self._work(lease)
         except LeaseLost:
+            self._metrics.ended("lost")
             self._history.note("warning", "This worker has lost the training; nothing of its attempt counts.")
             self._withdraw()
             raise
         except ServiceError:
+            self._metrics.ended("lost")
             raise
         except Exception:
+            self._metrics.ended("lost")
             self._history.note("error", "The worker met an error that was not foreseen.", traceback.format_exc())
             raise
         finally:
@@ -138,17 +146,21 @@ class TrainingAttempt:
         try:
             self._train_and_publish(lease)
             needless.append("photos")  # of a training without a model they wait for another try
+            outcome = "succeeded"
         except JobCancelled:
             lease.check()
             self._insist(partial(self._leases.cancelled, job_id, attempt))
+            outcome = "cancelled"
         except _FINAL as error:
             lease.check()
             _log.info("the job failed: %s", error.message)
             self._insist(partial(self._leases.fail, job_id, attempt, _reason(error)))
+            outcome = "failed"
         except (_NothingLostError, ServiceError) as error:
             lease.check()
             self._give_up(error)
             return
+        self._metrics.ended(outcome)
         self._remove_objects(needless)
 
     def _give_up(self, error: Exception) -> None:
@@ -156,9 +168,11 @@ class TrainingAttempt:
             _log.info("the job goes back to the queue: %s", error)
             self._history.note("info", f"The worker gives the training back to the queue: {error}")
             self._leases.release(self._job.id, self._job.attempt)
+            self._metrics.ended("released")
         else:
             # Nobody is told: the lease runs out, and whoever sees that counts the lost attempts.
             _log.warning("attempt %d died: %s", self._job.attempt, error)
+            self._metrics.ended("lost")
             self._history.note("error", f"The attempt ends without a result: {error}")
 
     def _train_and_publish(self, lease: LeaseKeeper) -> None:
@@ -206,11 +220,20 @@ class TrainingAttempt:
             sampled_steps=tuple(sample.step for sample in self._job.samples),
         )
 
+        with self._metrics.trainer() as measured:
+            return self._run_trainer(config, mirror, lease, measured)
+
+    def _run_trainer(
+        self, config: TrainerConfig, mirror: CheckpointMirror, lease: LeaseKeeper, measured: Trainer
+    ) -> TrainingOutcome:
+        settings = self._settings
+
         def on_progress(payload: object) -> None:
             lease.check()
             lease.alive()
             self._history.take(payload)
             if isinstance(payload, TrainingProgress):
+                measured.take(payload)
                 lease.report(payload)
 
         try:
@@ -219,6 +242,7 @@ class TrainingAttempt:
                 every_s=settings.checkpoint_poll_s,
                 before_upload=self._history.flush,  # whoever goes on from it does not come by earlier samples again
                 tell=self._history.note,
+                measured=self._metrics.uploaded,
             ):
                 outcome = run_job(
                     self._trainer,

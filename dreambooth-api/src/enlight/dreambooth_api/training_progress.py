@@ -6,16 +6,14 @@ import math
 import resource
 import time
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
-from enlight.dreambooth_api.requests import RemarkLevel, TrainerRemark, TrainingProgress
+from enlight.dreambooth_api.requests import RemarkLevel, TrainerRemark, TrainingPhase, TrainingProgress
 from enlight.servicekit.errors import Cancelled, JobFailed, WorkerUnavailable
 
 JOB_TASK_ID = 0
-
-Phase = Literal["loading", "photos", "class_images", "training", "saving", "publishing"]
 
 
 class TrainerChannel(Protocol):
@@ -83,7 +81,7 @@ class ProgressReporter:
         self._loss_sum = torch.zeros((), device=device)
         self._losses = 0
 
-    def phase(self, phase: Phase, step: int, steps: int) -> None:
+    def phase(self, phase: TrainingPhase, step: int, steps: int) -> None:
         """A phase begins, or reached ``step`` of ``steps``; the end of a phase is always told."""
         if 0 < step < steps and not self._due():
             return
@@ -135,7 +133,9 @@ class ProgressReporter:
     def _due(self) -> bool:
         return self._clock() - self._sent_at_s >= self._every_s
 
-    def _send(self, phase: Phase, step: int, steps: int, *, loss: float | None, learning_rate: float | None) -> None:
+    def _send(
+        self, phase: TrainingPhase, step: int, steps: int, *, loss: float | None, learning_rate: float | None
+    ) -> None:
         steps_per_s = self._steps_per_s(step) if phase == "training" else None
         progress = TrainingProgress(
             phase=phase,

@@ -16,6 +16,7 @@ from enlight.dreambooth_api.process_environment import PROCESS_ENVIRONMENT
 from enlight.dreambooth_api.requests import TrainerConfig, TrainingOutcome, TrainingProgress, TrainingRequest
 from enlight.dreambooth_api.settings import Settings
 from enlight.dreambooth_api.training_jobs import JobState, TrainingJob, fingerprint, new_job_id
+from enlight.dreambooth_api.training_metrics import TrainingMetrics
 from enlight.dreambooth_api.training_records import TrainingRecords
 from enlight.servicekit.errors import (
     Conflict,
@@ -39,8 +40,8 @@ RunTrainer = Callable[
 ]
 
 
-def run_trainer(settings: Settings) -> RunTrainer:
-    """The real way to run a training: a child process per job."""
+def run_trainer(settings: Settings, trainings: TrainingMetrics) -> RunTrainer:
+    """The real way to run a training: a child process per job, which ``trainings`` measures."""
 
     def run(
         job: TrainingJob,
@@ -48,20 +49,23 @@ def run_trainer(settings: Settings) -> RunTrainer:
         on_progress: Callable[[TrainingProgress], None],
         closing: threading.Event,
     ) -> TrainingOutcome:
-        def take(payload: object) -> None:
-            if isinstance(payload, TrainingProgress):  # what it remarks is in its own log too
-                on_progress(payload)
+        with trainings.trainer() as measured:
 
-        outcome = run_job(
-            TRAINER,
-            config,
-            on_progress=take,
-            cancel=job.cancel,
-            cancel_grace_s=settings.training_stop_grace_s,
-            closing=closing,
-            env=PROCESS_ENVIRONMENT,
-            name="trainer",
-        )
+            def take(payload: object) -> None:
+                if isinstance(payload, TrainingProgress):  # what it remarks is in its own log too
+                    measured.take(payload)
+                    on_progress(payload)
+
+            outcome = run_job(
+                TRAINER,
+                config,
+                on_progress=take,
+                cancel=job.cancel,
+                cancel_grace_s=settings.training_stop_grace_s,
+                closing=closing,
+                env=PROCESS_ENVIRONMENT,
+                name="trainer",
+            )
         return cast(TrainingOutcome, outcome)
 
     return run

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
 from redis import Redis
@@ -22,6 +23,7 @@ from rq.worker import WorkerStatus
 
 from enlight.dreambooth_api.file_locks import FileLock
 from enlight.dreambooth_api.worker_job import run
+from enlight.dreambooth_api.worker_metrics import serve_metrics
 from enlight.dreambooth_api.worker_settings import WorkerSettings
 from enlight.jobkit.dispatcher import SERIALIZER, TRAIN_QUEUE, connect_queue
 from enlight.servicekit.errors import StorageUnavailable
@@ -106,16 +108,21 @@ def main() -> int:
         _log.error("another worker uses %s; each needs a data folder of its own", settings.data_folder.absolute())
         return 1
     with lock:
-        work(settings.queue_url)
+        try:
+            metrics = serve_metrics(settings)
+        except OSError as error:
+            _log.error("metrics cannot be at port %d of %s: %s", settings.metrics_port, settings.metrics_host, error)
+            return 1
+        work(settings.queue_url, partial(run, metrics=metrics))
     return 0
 
 
-def work(queue_url: str) -> None:
-    """Takes jobs until a signal asks for the end, however often the queue goes away."""
+def work(queue_url: str, run_job: Callable[[str], None]) -> None:
+    """Takes jobs until a signal asks for the end, however often the queue goes away; see `QueueWorker`."""
     connection = connect_queue(queue_url, timeout_s=_QUEUE_TIMEOUT_S)
     while True:
         try:
-            worker = QueueWorker(connection, run)
+            worker = QueueWorker(connection, run_job)
             worker.work(logging_level=None)
             if worker.stop_asked:
                 return

@@ -15,6 +15,7 @@ from enlight.dreambooth_api.attempt_history import AttemptHistory
 from enlight.dreambooth_api.model_store import ModelStore
 from enlight.dreambooth_api.training_attempt import TrainingAttempt
 from enlight.dreambooth_api.training_queue import TRAINER
+from enlight.dreambooth_api.worker_metrics import WorkerMetrics, unwatched
 from enlight.dreambooth_api.worker_settings import WorkerSettings
 from enlight.jobkit.database import open_database
 from enlight.jobkit.job_histories import JobHistories
@@ -26,22 +27,30 @@ from enlight.servicekit.settings import load_settings
 _log = logging.getLogger(__name__)
 
 
-def run(job_id: str) -> None:
+def run(job_id: str, *, metrics: WorkerMetrics | None = None) -> None:
     """Works on the job, with settings from the environment. To be called in the main thread of a process.
 
     SIGTERM and SIGINT end the training with a checkpoint and give the job back; then they do what they did before.
     """
     settings = load_settings(WorkerSettings)
     with stop_signals() as closing:
-        work_on(job_id, settings, closing)
+        work_on(job_id, settings, closing, metrics=metrics)
 
 
-def work_on(job_id: str, settings: WorkerSettings, closing: threading.Event, *, trainer: str = TRAINER) -> None:
+def work_on(
+    job_id: str,
+    settings: WorkerSettings,
+    closing: threading.Event,
+    *,
+    trainer: str = TRAINER,
+    metrics: WorkerMetrics | None = None,
+) -> None:
     """Claims the job and works on it until it ends, its lease is lost, or ``closing`` is set.
 
     A job that somebody else has or had, or that ended, is left alone: to be called twice does no harm. What goes wrong
     ends the job with a reason or leaves it to another attempt.
     """
+    metrics = metrics or unwatched()
     database = open_database(settings.mongo_url, settings.mongo_database, timeout_s=settings.mongo_timeout_s)
     leases = JobLeases(database, lease_s=settings.lease_s)
     with log_context(job_id=job_id), ExitStack() as of_request:
@@ -55,7 +64,10 @@ def work_on(job_id: str, settings: WorkerSettings, closing: threading.Event, *, 
             of_request.enter_context(log_context(request_id=job.request_id))
             _log.info("attempt %d begins", job.attempt)
             history = AttemptHistory(JobHistories(database), leases, objects, job)
-            TrainingAttempt(job, leases, history, objects, models, settings, closing, trainer=trainer).run()
+            metrics.claimed(job)
+            TrainingAttempt(
+                job, leases, history, objects, models, settings, closing, trainer=trainer, metrics=metrics
+            ).run()
         except LeaseLost:
             _log.warning("the job is another attempt's now; nothing of this one counts")
         except (DatabaseUnavailable, StorageUnavailable) as error:

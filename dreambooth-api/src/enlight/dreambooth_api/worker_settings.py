@@ -18,6 +18,10 @@ class WorkerSettings(TrainerSettings):
     model_config = SettingsConfigDict(env_prefix="DREAMBOOTH_WORKER_", frozen=True, extra="forbid")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    metrics_host: str = Field("127.0.0.1", description="Address of the metrics' port; in a container 0.0.0.0.")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port that answers Prometheus under `/metrics`, one for each worker; 0: none."
+    )
     mongo_url: str = Field("mongodb://127.0.0.1:27117", repr=False, description="MongoDB: the jobs.")
     mongo_database: str = Field("enlight", min_length=1, max_length=63, description="Name of the database.")
     mongo_timeout_s: float = Field(5, gt=0, le=60, description="Limit of one call to MongoDB.")

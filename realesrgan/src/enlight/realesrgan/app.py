@@ -7,10 +7,11 @@ from importlib.metadata import version
 
 from flask_openapi import OpenAPI
 
-from enlight.realesrgan.requests import WorkerConfig
+from enlight.realesrgan.requests import OPERATION, WorkerConfig
 from enlight.realesrgan.routes import WHAT_RAN, upscaling_routes
 from enlight.realesrgan.settings import Settings
 from enlight.realesrgan.upscales import Upscales
+from enlight.servicekit.child_metrics import OUT_OF_MEMORY
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.http_docs import add_answer_headers
 from enlight.servicekit.logs import configure_logging
@@ -20,13 +21,6 @@ from enlight.servicekit.weight_files import WeightFolder
 from enlight.servicekit.worker_service import picture_worker
 
 WORKER = "enlight.realesrgan.worker:main"
-_WORKER_METRICS = {
-    "pending": "Requests that run or wait.",
-    "restarts": "Times that the worker was started again.",
-    "pictures_total": "Pictures made since the worker's start.",
-    "out_of_memory_total": "Times that memory was short since the worker's start.",
-    "gpu_memory_bytes": "GPU memory that the worker's process holds.",
-}
 
 
 def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenAPI:
@@ -56,7 +50,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     )
     app.register_api(upscaling_routes(Upscales(service, folder)))
     app.register_api(status_routes("realesrgan", service.status))
-    service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
+    service.add_metrics(app.extensions["metrics"], OPERATION, totals=OUT_OF_MEMORY)
     app.extensions["enlight"] = service
     if start:
         service.start()

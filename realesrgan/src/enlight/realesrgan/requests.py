@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 ImageFormat = Literal["png", "jpeg", "webp"]
+OPERATION = "upscale"
+"""What the worker does, in metrics."""
 
 
 @dataclass(frozen=True)

@@ -87,19 +87,21 @@ class Upscaler:
         request = task.payload
         assert isinstance(request, UpscaleRequest)
         began_s = time.perf_counter()
-        picture = decode_picture(request.data, request.field, keep_16_bit=True)
+        with task.stage("decode"):
+            picture = decode_picture(request.data, request.field, keep_16_bit=True)
         spec = MODELS[request.model_name]
         size = Size(picture.height_px, picture.width_px)
         plan = plan_passes(size, long_side=request.out_resolution_px, scale=spec.scale)
         task.check()
         decoded_s = time.perf_counter()
-        with named_gpu_errors(), torch.inference_mode():
+        with task.stage("run"), named_gpu_errors(), torch.inference_mode():
             work = Work(self._network(request, spec, picture), plan, picture.is_16_bit)
             with self._device_for(task):
                 network_began_s = time.perf_counter()
                 pixels, faces = self._enlarge(request, picture, work, task.check)
         computed_s = time.perf_counter()
-        data = encode(pixels, request)
+        with task.stage("encode"):
+            data = encode(pixels, request)
         self._pictures += 1
         return UpscaleResult(
             data=data,

@@ -6,7 +6,7 @@ import torch
 
 from enlight.realesrgan.models import MODELS
 from enlight.realesrgan.networks import Networks
-from enlight.realesrgan.requests import WorkerConfig
+from enlight.realesrgan.requests import OPERATION, WorkerConfig
 from enlight.realesrgan.upscaler import Upscaler
 from enlight.servicekit.child import ChildChannel
 from enlight.servicekit.task_pool import serve_tasks
@@ -33,4 +33,4 @@ def main(channel: ChildChannel, config: WorkerConfig) -> None:
         weights = {spec.name: folder.has(*spec.files) for spec in MODELS.values()}
         return {**device_state(device), **upscaler.counts, "loaded": networks.loaded, "weights": weights}
 
-    serve_tasks(channel, upscaler.handle, threads=config.task_threads, state=state)
+    serve_tasks(channel, upscaler.handle, threads=config.task_threads, state=state, operation=OPERATION)

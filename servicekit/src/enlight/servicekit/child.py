@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
@@ -60,6 +60,7 @@ class Task:
     payload: object
     request_id: str = ""
     job_id: str = ""
+    arrived_s: float = field(default_factory=time.monotonic)
 
     @contextmanager
     def log_context(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
@@ -34,6 +34,7 @@ from enlight.servicekit.errors import (
 from enlight.servicekit.frames import Frame, Kind, TaskBody, pack
 from enlight.servicekit.job_process import run_job
 from enlight.servicekit.logs import current_job_id, current_request_id
+from enlight.servicekit.measurements import MEASURED, Measurement
 from enlight.servicekit.tickets import Ticket
 
 __all__ = ["ChildProcess", "RestartPolicy", "Supervisor", "Ticket", "WorkerState", "run_job"]
@@ -93,6 +94,8 @@ class Supervisor:
         self._hang_timeout_s = hang_timeout_s
         self._env = env
         self._restart = restart or RestartPolicy()
+        self.on_measured: Callable[[Sequence[Measurement]], None] = lambda measurements: None
+        """Is told what the worker measured; to be set before the start."""
         self._ids = itertools.count(1)
         self._changed = threading.Condition(threading.RLock())
         # all below: under self._changed
@@ -298,7 +301,9 @@ class Supervisor:
             if frame.kind is Kind.READY:
                 self._on_ready()
             elif frame.kind is Kind.STATE:
-                self._published = cast(Mapping[str, object], payload)
+                published = dict(cast(Mapping[str, object], payload))
+                self.on_measured(cast(Sequence[Measurement], published.pop(MEASURED, ())))
+                self._published = published
             elif frame.kind is Kind.FATAL:
                 self._last_words = cast(str, payload)
             else:

@@ -6,9 +6,19 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 
 from enlight.servicekit.child import ChildChannel, Task
 from enlight.servicekit.errors import Cancelled
+from enlight.servicekit.measurements import (
+    MEASURED,
+    PICTURES,
+    STAGE_DURATION,
+    Measurements,
+    Stage,
+    unmeasured,
+)
 
 POLL_S = 0.1
 """How soon the end of the service is noticed."""
@@ -23,11 +33,12 @@ class WorkerBroken(Exception):  # noqa: N818 -- named for what happened, as the 
 
 
 class RunningTask:
-    """What a handler gets: the payload, and a way to hear that nobody waits for the answer any more."""
+    """What a handler gets: the payload, a way to hear that nobody waits for the answer any more, and a clock."""
 
-    def __init__(self, channel: ChildChannel, task: Task) -> None:
+    def __init__(self, channel: ChildChannel, task: Task, stage: Stage = unmeasured) -> None:
         self._channel = channel
         self._task = task
+        self._stage = stage
         self._told_s = 0.0
 
     @property
@@ -48,6 +59,10 @@ class RunningTask:
             self._told_s = now_s
             self._channel.progress(self._task.id, None)
 
+    def stage(self, name: str) -> AbstractContextManager[object]:
+        """Measures the block as a stage of the work."""
+        return self._stage(name)
+
     def progress(self, payload: object) -> None:
         """Tells the parent how far the task is."""
         self._told_s = time.monotonic()
@@ -60,17 +75,18 @@ def serve_tasks(
     *,
     threads: int,
     state: Callable[[], Mapping[str, object]],
+    operation: str = "task",
 ) -> None:
     """Runs each task through ``handle`` in one of ``threads`` threads until the parent asks this process to end.
 
     What ``handle`` returns or raises is the task's answer. ``state`` is published after each task, and shown under
     ``/ready``. No more tasks are taken from the channel than threads are free, so that a task that is cancelled
-    while it waits never begins.
+    while it waits never begins. ``operation`` is the name under which stages and answers are measured.
 
     Raises:
         WorkerBroken: a handler raised it; the process has to end, and the parent answers what is in flight.
     """
-    _TaskPool(channel, handle, state).serve(threads)
+    _TaskPool(channel, handle, state, operation).serve(threads)
 
 
 class _TaskPool:
@@ -79,16 +95,19 @@ class _TaskPool:
         channel: ChildChannel,
         handle: Callable[[RunningTask], object],
         state: Callable[[], Mapping[str, object]],
+        operation: str,
     ) -> None:
         self._channel = channel
         self._handle = handle
         self._state = state
+        self._operation = operation
+        self._measurements = Measurements()
         self._broken: WorkerBroken | None = None
         self._changed = threading.Condition()
 
     def serve(self, threads: int) -> None:
         workers = [threading.Thread(target=self._work, name=f"task-{number}", daemon=True) for number in range(threads)]
-        self._channel.state(self._state())
+        self._publish()
         self._channel.ready()
         for worker in workers:
             worker.start()
@@ -105,17 +124,22 @@ class _TaskPool:
             if task is not None:
                 with task.log_context():
                     self._answer(task)
-                self._channel.state(self._state())
+                self._publish()
+
+    def _publish(self) -> None:
+        self._channel.state({**self._state(), MEASURED: self._measurements.take()})
 
     def _answer(self, task: Task) -> None:
+        self._measurements.add(STAGE_DURATION, time.monotonic() - task.arrived_s, self._operation, "queued")
         try:
-            result = self._handle(RunningTask(self._channel, task))
+            result = self._handle(RunningTask(self._channel, task, partial(self._measurements.stage, self._operation)))
         except WorkerBroken as error:
             # Answered by the parent, when this process is gone: whoever tries again then meets a new one.
             self._broken = error
         except (Exception, Cancelled) as error:  # noqa: BLE001 -- the task must be answered whatever went wrong
             self._channel.fail(task.id, error)
         else:
+            self._measurements.add(PICTURES, 1, self._operation)
             self._channel.result(task.id, result)
 
 

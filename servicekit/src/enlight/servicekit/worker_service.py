@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import cast
 
+from enlight.servicekit.child_metrics import stage_durations, watch_child
 from enlight.servicekit.errors import ClientGone, UpstreamTimeout
 from enlight.servicekit.http import Readiness
 from enlight.servicekit.metrics import ServiceMetrics
@@ -19,6 +19,9 @@ PASSIVE_THREADS: Mapping[str, str] = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Environment of a worker: OpenMP threads that spin while they wait would take a shared CPU's cores from each other."""
 CLIENT_CHECK_S = 0.2
 """How often a waiting request looks whether its client is still there."""
+STAGES = ("queued", "decode", "run", "encode")
+"""Of a picture, in their order; ``queued``: until a thread of the worker took it, ``run``: in the network, or in the
+line for it."""
 STOP_GRACE_S = 5.0
 """Time that a stopping worker gets for what it has at hand."""
 
@@ -106,9 +109,16 @@ class WorkerService:
         worker = self._worker.status
         return ServiceStatus(self.readiness().state, worker, resident(cast(Sequence[str], worker.get("loaded", ()))))
 
-    def add_metrics(self, metrics: ServiceMetrics, watched: Mapping[str, str]) -> None:
-        """Gauges ``worker_<key>`` of numbers in the worker's status, as key and help text."""
-        watch_status(metrics, self._worker, "worker", watched)
+    def add_metrics(
+        self,
+        metrics: ServiceMetrics,
+        operation: str,
+        *,
+        stages: Sequence[str] = STAGES,
+        totals: Mapping[str, str] | None = None,
+    ) -> None:
+        """What the worker does and is; the rest as for `watch_child`. To be called before `start`."""
+        watch_child(metrics, self._worker, "worker", stage_durations(metrics), {operation: stages}, totals)
 
 
 def picture_worker(
@@ -125,14 +135,3 @@ def picture_worker(
         env={**PASSIVE_THREADS, **(env or {})},
     )
     return WorkerService(worker, timeout_s=settings.request_timeout_s)
-
-
-def watch_status(metrics: ServiceMetrics, worker: Supervisor, prefix: str, watched: Mapping[str, str]) -> None:
-    """Gauges ``<prefix>_<key>`` of numbers in the worker's status, read when somebody asks for the metrics."""
-    for key, text in watched.items():
-        metrics.watch(f"{prefix}_{key}", text, partial(_number, worker, key))
-
-
-def _number(worker: Supervisor, key: str) -> float:
-    value = worker.status.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0

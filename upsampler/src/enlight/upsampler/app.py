@@ -6,25 +6,19 @@ from importlib.metadata import version
 
 from flask_openapi import OpenAPI
 
+from enlight.servicekit.child_metrics import OUT_OF_MEMORY
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.service_status import status_routes
 from enlight.servicekit.settings import load_settings
 from enlight.servicekit.worker_service import picture_worker
-from enlight.upsampler.requests import WorkerConfig
+from enlight.upsampler.requests import OPERATION, WorkerConfig
 from enlight.upsampler.routes import upscaling_routes
 from enlight.upsampler.settings import Settings
 from enlight.upsampler.upscale_requests import UpscaleRequests
 from enlight.upsampler.weights import ModelFolder
 
 WORKER = "enlight.upsampler.worker:main"
-_WORKER_METRICS = {
-    "pending": "Requests that run or wait.",
-    "restarts": "Times that the worker was started again.",
-    "images_total": "Pictures made since the worker's start.",
-    "out_of_memory_total": "Times that memory was short since the worker's start.",
-    "gpu_memory_bytes": "GPU memory that the worker's process holds.",
-}
 
 
 def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenAPI:
@@ -55,7 +49,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     requests = UpscaleRequests(max_prompt_chars=settings.max_prompt_chars, default_steps=settings.default_steps)
     app.register_api(upscaling_routes(requests, service, ModelFolder(settings.weights_folder)))
     app.register_api(status_routes("upsampler", service.status))
-    service.add_metrics(app.extensions["metrics"], _WORKER_METRICS)
+    service.add_metrics(app.extensions["metrics"], OPERATION, totals=OUT_OF_MEMORY)
     app.extensions["enlight"] = service
     if start:
         service.start()

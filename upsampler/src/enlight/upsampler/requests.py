@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 ImageFormat = Literal["png", "jpeg", "webp"]
+OPERATION = "upscale"
+"""What the worker does, in metrics."""
 DEFAULT_STEPS = 75
 DEFAULT_GUIDANCE_SCALE = 9.0
 DEFAULT_NOISE_LEVEL = 20

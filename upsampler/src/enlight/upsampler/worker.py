@@ -28,7 +28,7 @@ from enlight.torchkit.gpu_errors import is_out_of_memory, named_gpu_errors
 from enlight.upsampler.pure.low_resolution import low_resolution, on_white, result_alpha
 from enlight.upsampler.pure.sizes import plan_sizes
 from enlight.upsampler.pure.upscaling import Check, Conditioning, UpscalingModel, WindowSizes, is_guided, upscale
-from enlight.upsampler.requests import ImageFormat, UpscaleRequest, UpscaleResult, WorkerConfig
+from enlight.upsampler.requests import OPERATION, ImageFormat, UpscaleRequest, UpscaleResult, WorkerConfig
 from enlight.upsampler.upscaler_model import UpscalerModel
 from enlight.upsampler.weights import MODEL, ModelFolder
 
@@ -68,7 +68,7 @@ def main(channel: ChildChannel, config: WorkerConfig) -> None:
     if device.type == "cpu" and config.cpu_threads:
         torch.set_num_threads(config.cpu_threads)
     upscaler = Upscaler(config, device)
-    serve_tasks(channel, upscaler.handle, threads=THREADS, state=upscaler.state)
+    serve_tasks(channel, upscaler.handle, threads=THREADS, state=upscaler.state, operation=OPERATION)
 
 
 class Upscaler:
@@ -115,7 +115,8 @@ class Upscaler:
         request = task.payload
         assert isinstance(request, UpscaleRequest)
         began_s = time.monotonic()
-        picture = decode_picture(request.image, request.image_field)
+        with task.stage("decode"):
+            picture = decode_picture(request.image, request.image_field)
         model = self._loaded(task)
         if request.noise_level > model.max_noise_level:
             raise InvalidField.of("noise_level", f"must be at most {model.max_noise_level} for this model")
@@ -123,11 +124,12 @@ class Upscaler:
             picture.width_px, picture.height_px, resolution_px=request.resolution_px, multiple=model.size_multiple
         )
         low = low_resolution(cast(Pixels, picture.colour), cast(Pixels | None, picture.alpha), sizes)
-        with self._device_free(task), named_gpu_errors():
+        with task.stage("run"), self._device_free(task), named_gpu_errors():
             colour, windows = self._compute(task, model, low)
         colour = np.ascontiguousarray(colour[: sizes.result[1], : sizes.result[0]])
         alpha = None if picture.alpha is None else result_alpha(cast(Pixels, picture.alpha), sizes)
-        image, image_format = _encoded(colour, alpha, request.image_format, request.max_bytes)
+        with task.stage("encode"):
+            image, image_format = _encoded(colour, alpha, request.image_format, request.max_bytes)
         return UpscaleResult(
             image=image,
             image_format=image_format,
