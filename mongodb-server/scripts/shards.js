@@ -16,6 +16,7 @@ const keys = {
   traffic: "_id",
   webhook_secrets: "_id",
   webhook_deliveries: "_id",
+  link_secrets: "_id",
   pictures: "_id",
 };
 for (const [collection, field] of Object.entries(keys)) {

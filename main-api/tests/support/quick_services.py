@@ -165,6 +165,7 @@ def _generation(asked: GenerationRequest) -> GenerationResult:
         base_name="enlight/pocket",
         seed=asked.seed,
         steps=asked.steps or 25,
+        strength=None if asked.init_image is None else asked.init_image.strength,
         guidance_scale=asked.guidance_scale,
         scheduler="DDIMScheduler",
         width_px=SIDE_PX,

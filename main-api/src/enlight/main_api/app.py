@@ -10,6 +10,10 @@ from flask_openapi import OpenAPI
 from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.jobkit.job_statistics import JobStatistics
 from enlight.jobkit.worker_registry import WorkerRegistry
+from enlight.main_api.adapters.openai.errors import answer_models_error
+from enlight.main_api.adapters.openai.images import Images
+from enlight.main_api.adapters.openai.picture_links import PictureLinks
+from enlight.main_api.adapters.openai.routes_images import EDITS_RULE, openai_image_routes
 from enlight.main_api.cache.kept_answers import KeptAnswers
 from enlight.main_api.dependencies import DependencyWatch
 from enlight.main_api.document import finish_document
@@ -152,6 +156,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
             "/train": settings.max_train_body_bytes,
             "/v1/trainings": settings.max_train_body_bytes,
             "/v1/photos/check": settings.max_train_body_bytes,
+            EDITS_RULE: settings.max_body_bytes,
             IMPORT_RULE: settings.max_import_bytes,
         },
         authenticate=partial(authenticate, authenticator),
@@ -179,12 +184,17 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(image_routes(behind, forwarder))
     generator = Generator(behind.dreambooth, forwarder, lookup, ServedVersions(stores.models, catalogue))
     app.register_api(inference_routes(behind.dreambooth, forwarder, generator))
+    images = Images(generator, forwarder, behind.bgrem, gallery)
+    links = PictureLinks(stores.database, gallery.records)
+    app.register_api(openai_image_routes(images, links, gallery, budget, public_url=settings.public_url))
     own_requests = OwnRequests(places=places, budget=budget)
     streams = GenerationStreams(behind.dreambooth, lookup, gallery)
     app.register_api(gallery_routes(gallery, streams, behind, own_requests, budget))
     app.register_api(training_routes(trainings, budget))
     app.register_api(webhook_routes(trainings.delivery_log))
-    app.register_api(model_routes(models, transfers, workers.copies))
+    about_models = model_routes(models, transfers, workers.copies)
+    about_models.register_error_handler(Exception, answer_models_error)
+    app.register_api(about_models)
     app.register_api(worker_routes(workers))
     app.register_api(usage_routes(UsageSums(stores.database)))
     app.register_api(operation_routes(TrafficHistory(stores.database), jobs, errors))

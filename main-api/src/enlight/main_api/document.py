@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enlight.dreambooth_api.told_headers import TOLD_HEADERS, WHERE_IT_IS
+from enlight.main_api.adapters.openai.document import add_openai_errors
 from enlight.main_api.document_links import add_links
-from enlight.main_api.keys.authentication import OPEN_RULES
+from enlight.main_api.keys.authentication import LINK_RULE, OPEN_RULES
 from enlight.main_api.upstreams.picture_document import add_picture_routes, tell_of_kept_answers
 from enlight.servicekit.http_docs import Document, add_answer_headers, error_reference, operations_of
 
@@ -13,6 +14,7 @@ _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "enl_<id>_<secret>", "description": _KEY},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": _KEY},
 }
+_OPEN_PATHS = OPEN_RULES | {LINK_RULE.replace("<", "{").replace(">", "}")}
 _OF_ANY_ROUTE = ("429", "503")
 """The tenant's limits, and the database: both are asked before a route is."""
 
@@ -24,11 +26,12 @@ def finish_document(document: Document, *, keys_asked: bool) -> None:
     pictures = document["paths"]["/v1/generations"]["post"]["responses"]["200"]
     tell_of_kept_answers(pictures, only="Only where the request has a `seed`.")
     add_links(document)
+    add_openai_errors(document)
     if keys_asked:
         document["components"]["securitySchemes"] = _SCHEMES
         document["security"] = [{name: []} for name in _SCHEMES]
     for path, _, operation in operations_of(document):
-        if path in OPEN_RULES:
+        if path in _OPEN_PATHS:
             if keys_asked:
                 operation["security"] = []
             continue

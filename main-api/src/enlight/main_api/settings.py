@@ -35,6 +35,11 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     keys: Literal["on", "off"] = Field(
         "on", description="`off`: no key is asked for; only where the gateway listens on a loopback address."
     )
+    public_url: str = Field(
+        "",
+        description="Where clients reach the gateway, such as `https://pictures.example.com`: what links to pictures "
+        "begin with. Empty: each request's own address.",
+    )
     data_folder: Path = Field(Path("data"), description="Holds the buckets whose URL is not set.")
 
     # Where state lives
@@ -176,6 +181,13 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     @classmethod
     def _instance_urls(cls, urls: list[str]) -> list[str]:
         return cls._service_urls(urls) if urls else urls
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, url: str) -> str:
+        if url and not _SERVICE_URL.fullmatch(url):
+            raise ValueError("must be an address such as https://pictures.example.com, without a path")
+        return url
 
     @field_validator("cache_secret")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -28,15 +29,16 @@ _POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _ERROR_BODY = {"$ref": "#/components/schemas/ErrorBody"}
-_OF_A_BODY = ("400", "413", "415", "422")
+_BAD_FIELD = "422"
+_OF_A_BODY = ("400", "413", "415", _BAD_FIELD)
 """What can be wrong with a request that has a body."""
 _URL_TOO_LONG: Document = {
     "description": "The URL is longer than the server reads, about 4,000 bytes. This one answer has no JSON, and comes "
     "before a route is looked for.",
     "content": {"text/html": {"schema": {"type": "string"}}},
 }
-_ERRORS, _SHAPE = "Error", "x-error-shape"
-"""How the errors in the suite's body are called, and where an operation says that its own are called otherwise."""
+_SHAPE = "x-error-shape"
+"""Where an operation says that its errors have another body than the suite's."""
 _REQUEST_ID, _RETRY_AFTER, _CHALLENGE = "X-Request-ID", "Retry-After", "WWW-Authenticate"
 _HEADERS: Document = {
     _REQUEST_ID: {
@@ -51,6 +53,27 @@ _HEADERS: Document = {
     },
     _CHALLENGE: {"description": "How to say who is asking.", "required": True, "schema": {"type": "string"}},
 }
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Errors with one body."""
+
+    name: str
+    """Of the errors among the components, ahead of the status."""
+    body: Document
+    field_status: str
+
+    def reference(self, status: int | str) -> Document:
+        """To the error of this status."""
+        return {"$ref": f"#/components/responses/{self.name}{status}"}
+
+    def statuses(self, errors: set[str]) -> set[str]:
+        """What the suite's statuses are here."""
+        return {self.field_status if status == _BAD_FIELD else status for status in errors}
+
+
+_SUITES = _Shape("Error", _ERROR_BODY, _BAD_FIELD)
 
 
 def add_documentation(
@@ -96,10 +119,12 @@ def operations_of(document: Document) -> Iterator[tuple[str, str, Document]]:
 
 def error_reference(status: int | str) -> Document:
     """What an operation says of its answer of this status, when that is the one error body."""
-    return {"$ref": f"#/components/responses/{_ERRORS}{status}"}
+    return _SUITES.reference(status)
 
 
-def shape_errors(document: Document, prefix: str, name: str, schema: Document) -> None:
+def shape_errors(
+    document: Document, prefix: str, name: str, schema: Document, *, field_status: str = _BAD_FIELD
+) -> None:
     """Says of all operations below a path that their errors have a body of their own, in place.
 
     Args:
@@ -107,11 +132,12 @@ def shape_errors(document: Document, prefix: str, name: str, schema: Document) -
         prefix: Of the paths.
         name: Of the errors among the components, ahead of the status: one for each body.
         schema: Of the body.
+        field_status: What a bad field is answered with.
     """
     for path, _, operation in operations_of(document):
         if path.startswith(prefix):
             operation[_SHAPE] = name
-    document["components"].setdefault(_SHAPE, {})[name] = schema
+    document["components"].setdefault(_SHAPE, {})[name] = _Shape(name, schema, field_status)
 
 
 def answer_headers(headers: Mapping[str, str]) -> Document:
@@ -160,7 +186,7 @@ def _add_error_fields(schema: Document, error_fields: Mapping[str, object]) -> N
 
 def _tidy(document: Document) -> None:
     """Says what flask-openapi cannot know, and takes out what it says in vain."""
-    errors: dict[str, tuple[str, Document]] = {}
+    errors: dict[str, tuple[str, _Shape]] = {}
     shapes = document["components"].pop(_SHAPE, {})
     for _, _, operation in operations_of(document):
         operation["description"] = operation.get("description", "").replace("<br/>", "\n")
@@ -168,11 +194,11 @@ def _tidy(document: Document) -> None:
         for parameter in operation.get("parameters", ()):
             parameter["schema"] = without_null(parameter["schema"])
             parameter["schema"].pop("description", None)  # the parameter has it
-        shape = operation.pop(_SHAPE, _ERRORS)
+        shape = shapes.get(operation.pop(_SHAPE, None), _SUITES)
         _set_errors(operation, shape)
         for status, response in operation["responses"].items():
             if "$ref" in response:
-                errors[f"{shape}{status}"] = status, shapes.get(shape, _ERROR_BODY)
+                errors[f"{shape.name}{status}"] = status, shape
             else:
                 response["headers"] = response.get("headers", {}) | _header_references(_REQUEST_ID)
     components = document["components"]
@@ -181,20 +207,20 @@ def _tidy(document: Document) -> None:
     _write_whole_numbers_whole(document)
 
 
-def _set_errors(operation: Document, shape: str) -> None:
+def _set_errors(operation: Document, shape: _Shape) -> None:
     """The errors that the route names, and those that any request of its kind may get; each as a reference."""
     declared = operation["responses"]
     errors = {status for status, response in declared.items() if _is_error(response)}
     if "requestBody" in operation:
         errors.update(_OF_A_BODY)
     elif "parameters" in operation:
-        errors.add("422")
+        errors.add(_BAD_FIELD)
     if any(parameter["in"] == "query" for parameter in operation.get("parameters", ())):
         errors.add("414")
     answers = {status: response for status, response in declared.items() if status not in errors}
     # flask-openapi gives every operation a 422 of its own making.
-    answers.pop("422", None)
-    references = {status: {"$ref": f"#/components/responses/{shape}{status}"} for status in errors}
+    answers.pop(_BAD_FIELD, None)
+    references = {status: shape.reference(status) for status in shape.statuses(errors)}
     operation["responses"] = dict(sorted((answers | references).items()))
 
 
@@ -203,17 +229,17 @@ def _is_error(response: Document) -> bool:
     return content.get("schema") == _ERROR_BODY or "$ref" in response
 
 
-def _error_response(status: str, body: Document) -> Document:
+def _error_response(status: str, shape: _Shape) -> Document:
     if status == "414":
         return _URL_TOO_LONG
-    known = [error for error in error_classes() if str(error.status) == status]
+    known = [error for error in error_classes() if shape.statuses({str(error.status)}) == {status}]
     headers = [_REQUEST_ID]
     headers += [_RETRY_AFTER] if any(error.retryable for error in known) else []
     headers += [_CHALLENGE] if status == "401" else []
     return {
         "description": "\n".join(f"`{error.code}`: {(error.__doc__ or '').splitlines()[0]}" for error in known),
         "headers": _header_references(*headers),
-        "content": {"application/json": {"schema": body}},
+        "content": {"application/json": {"schema": shape.body}},
     }
 
 

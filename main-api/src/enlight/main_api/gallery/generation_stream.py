@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from enlight.dreambooth_api.schemas import SEED_LIMIT, GenerationBody
+from enlight.dreambooth_api.schemas import SEED_LIMIT, GenerationAnswer, GenerationBody
 from enlight.main_api.gallery.gallery import Gallery, NewPicture
 from enlight.main_api.gallery.records import KeptPicture
 from enlight.main_api.gallery.views import picture_view
@@ -80,7 +80,6 @@ class GenerationStreams:
             update["model_id"] = model.bucket_id
         asked = body.model_copy(update=update).model_dump_json(exclude_unset=True).encode()
         answer = generation_of(work.ask(self._dreambooth, "/v1/generations", "json", asked, model=model), count)
-        ran = answer.model_dump(include=_RAN)
         return [
             self._gallery.keep(
                 tenant,
@@ -88,19 +87,24 @@ class GenerationStreams:
                     kind="generation",
                     data=picture_bytes(image),
                     content_type=f"image/{body.format}",
-                    parameters={
-                        "prompt": body.prompt,
-                        "negative_prompt": body.negative_prompt,
-                        # As text: 63 bits are more than the numbers of JSON hold everywhere.
-                        "seed": str(seed + index),
-                        **ran,
-                        "format": body.format,
-                    },
+                    parameters=made_with(body, answer, seed + index),
                     model=body.model_id,
                 ),
             )
             for index, image in enumerate(answer.images)
         ]
+
+
+def made_with(body: GenerationBody, ran: GenerationAnswer, seed: int) -> dict[str, Any]:
+    """All that it takes to make a picture again, as it is kept with it; but for a picture that it began from."""
+    return {
+        "prompt": body.prompt,
+        "negative_prompt": body.negative_prompt,
+        # As text: 63 bits are more than the numbers of JSON hold everywhere.
+        "seed": str(seed),
+        **ran.model_dump(include=_RAN),
+        "format": body.format,
+    }
 
 
 def _events(first: list[KeptPicture], more: Iterator[list[KeptPicture]]) -> Iterator[bytes]:

@@ -114,6 +114,12 @@ class PictureRecords:
         with database_errors():
             return self._pictures.find_one({"_id": picture_id}, ["_id"]) is not None
 
+    def find(self, picture_id: str) -> KeptPicture | None:
+        """The picture, whoever has it: for those who prove otherwise that they may see it."""
+        with database_errors():
+            document = self._pictures.find_one({"_id": picture_id})
+        return None if document is None else _picture(document)
+
     def remove(self, tenant: str, picture_id: str) -> None:
         """Removes one. Raises: NotFound, for another tenant's too."""
         with database_errors():

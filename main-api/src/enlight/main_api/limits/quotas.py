@@ -18,6 +18,8 @@ GPU_RULES = frozenset(
         "/realesrgan",
         "/v1/upscale",
         "/v1/upscale/realesrgan",
+        "/v1/images/generations",
+        "/v1/images/edits",
         "/v1/pictures",
         "/v1/pictures/<picture_id>/upscale",
     }

@@ -5,17 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import secrets
-from datetime import UTC, datetime
-from typing import Any
 
 from pydantic import Field
-from pymongo import ReturnDocument
-from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError
 
-from enlight.jobkit.database import database_errors
+from enlight.jobkit.database import Documents
 from enlight.jobkit.jobs import Job
+from enlight.main_api.keys.tenant_secrets import TenantSecrets
 from enlight.main_api.trainings.views import training_view
 from enlight.servicekit.schemas import Answer
 
@@ -59,26 +54,8 @@ def sign(secret: str, body: bytes, unix_s: int) -> str:
     return f"t={unix_s},v1={digest}"
 
 
-class WebhookSecrets:
-    """The collection ``webhook_secrets``: one secret for each tenant, made when it is first asked for.
+class WebhookSecrets(TenantSecrets):
+    """The collection ``webhook_secrets``."""
 
-    Methods raise DatabaseUnavailable when the database does not answer in time.
-    """
-
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
-        self._secrets = database["webhook_secrets"]
-
-    def secret_of(self, tenant: str) -> str:
-        """The secret; the same one for every caller, also for two first ones at once."""
-        fresh = {"secret": f"whsec_{secrets.token_urlsafe(32)}", "created_at": datetime.now(UTC)}
-        with database_errors():
-            known = self._secrets.find_one({"_id": tenant})
-        while known is None:
-            try:
-                with database_errors():
-                    known = self._secrets.find_one_and_update(
-                        {"_id": tenant}, {"$setOnInsert": fresh}, upsert=True, return_document=ReturnDocument.AFTER
-                    )
-            except DuplicateKeyError:  # another first caller was faster; its secret is there now
-                continue
-        return str(known["secret"])
+    def __init__(self, database: Documents) -> None:
+        super().__init__(database, "webhook_secrets", prefix="whsec_")
