@@ -20,7 +20,7 @@ from waiting import wait_until
 
 from enlight.jobkit.database import open_database, server_time
 from enlight.jobkit.job_store import JobStore
-from enlight.jobkit.jobs import Job
+from enlight.jobkit.jobs import EndedAttempt, Job
 from enlight.main_api.cache.client import CacheClient
 from enlight.main_api.limits.quotas import GPU_SECONDS, tenant_limits
 from enlight.main_api.limits.rate_limits import RateLimiter
@@ -156,7 +156,11 @@ def test_two_gateways_that_look_at_once_count_and_record_once(
 ) -> None:
     with open_gateway(started=False, gpu_seconds_per_hour=LIMIT_S) as gate, closing(CacheClient([queue.url])) as other:
         limits = tenant_limits(requests_per_minute=0, gpu_seconds_per_hour=LIMIT_S)
-        looks = [time_of(gate), TrainingTime(gate.database, RateLimiter(other, limits=limits))]
+        recorded: list[EndedAttempt] = []
+        looks = [
+            TrainingTime(gate.database, limiter, recorded=recorded.append)
+            for limiter in (gate.limiter, RateLimiter(other, limits=limits))
+        ]
         # Given three ended trainings that took 90 % of what there is
         for number in range(3):
             job = started(gate, tenant, f"m{number}")
@@ -167,6 +171,7 @@ def test_two_gateways_that_look_at_once_count_and_record_once(
             list(pool.map(lambda number: looks[number % 2].take_over(), range(8)))
         # Then each is recorded once, and counted once: twice would be over the limit
         assert [record["gpu_seconds"] // (0.3 * LIMIT_S) for record in usage(gate, tenant)] == [1, 1, 1]
+        assert [ended.outcome for ended in recorded] == ["cancelled"] * 3
         assert not refused(gate, tenant)
         gate.limiter.record(tenant, GPU_SECONDS, 0.1 * LIMIT_S)
         assert refused(gate, tenant)

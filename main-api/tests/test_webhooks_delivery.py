@@ -80,7 +80,9 @@ def test_the_end_of_a_training_is_told_once_and_signed(gate: Gateway) -> None:
         # When it ends
         gate.store.commit(job_id, job.attempt, "v5")
         gate.store.succeed(job_id, job.attempt, {"version": "v5"})
-        assert (deliver(gate), deliver(gate)) == (1, 0)
+        outcomes: list[str] = []
+        assert (deliver(gate, tried=outcomes.append), deliver(gate)) == (1, 0)
+        assert outcomes == ["delivered"]
         # Then the receiver has its event
         event = check(receiver, gate)
         assert event["type"] == "training.succeeded"
@@ -134,15 +136,17 @@ def test_what_is_not_taken_is_tried_again_with_the_same_body(gate: Gateway, stat
 
 
 def test_a_delivery_is_given_up_after_its_last_try(gate: Gateway) -> None:
+    outcomes: list[str] = []
     with http_receiver(500) as receiver:
         gate.succeed(gate.start(X_Webhook_URL=receiver.url))
         for _ in range(5):
-            deliver(gate)
+            deliver(gate, tried=outcomes.append)
             make_due_now(gate.database)
         assert len(receiver.received) == 3
     ended = row(gate.database)
     assert (ended["state"], ended["last_error"], ended["attempts"]) == ("given_up", "it answered 500", 3)
     assert ended["finished_at"] is not None
+    assert outcomes == ["failed", "failed", "given_up"]
 
 
 def test_the_tries_are_spread_over_about_a_day() -> None:

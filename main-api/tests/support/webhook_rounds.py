@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from training_gateway import Gateway
@@ -15,7 +16,12 @@ from enlight.main_api.webhooks.webhooks import WebhookSecrets
 LEASE_S = 0.3
 
 
-def sender(gate: Gateway, deliveries: WebhookDeliveries | None = None) -> WebhookSender:
+def sender(
+    gate: Gateway,
+    deliveries: WebhookDeliveries | None = None,
+    *,
+    tried: Callable[[str], object] = lambda outcome: None,
+) -> WebhookSender:
     return WebhookSender(
         deliveries or due_deliveries(gate),
         WebhookSecrets(gate.database),
@@ -23,6 +29,7 @@ def sender(gate: Gateway, deliveries: WebhookDeliveries | None = None) -> Webhoo
         gate.store.find_many,
         poll_s=0.02,
         allow_private=True,
+        tried=tried,
     )
 
 
@@ -30,10 +37,10 @@ def due_deliveries(gate: Gateway) -> WebhookDeliveries:
     return WebhookDeliveries(gate.database, lease_s=LEASE_S, max_attempts=3)
 
 
-def deliver(gate: Gateway) -> int:
+def deliver(gate: Gateway, *, tried: Callable[[str], object] = lambda outcome: None) -> int:
     """One round: what ended is found, what is due is tried once. The number of tries."""
     deliveries = due_deliveries(gate)
-    worker = sender(gate, deliveries)
+    worker = sender(gate, deliveries, tried=tried)
     worker.collect()
     tries = 0
     while delivery := deliveries.claim():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from pymongo import ASCENDING
+
 from enlight.jobkit.database import database_errors, server_time
 from enlight.jobkit.job_collection import JobCollection
 from enlight.jobkit.states import FINAL_STATES, STATES, State
@@ -38,6 +40,17 @@ class JobStatistics(JobCollection):
     def counts(self, tenant: str | None = None, *, ended_since: datetime | None = None) -> dict[State, int]:
         """How many jobs, of a tenant or of all, are in each state; ``ended_since``: not those that ended before."""
         return {state: self._count(state, tenant, ended_since) for state in STATES}
+
+    def count(self, state: State) -> int:
+        """How many jobs of all tenants are in this state."""
+        return self._count(state, None, None)
+
+    def oldest_queued_age_s(self) -> float:
+        """How long ago the oldest of the queued jobs was accepted; 0 when none waits."""
+        now = server_time(self._database)
+        with database_errors():
+            oldest = self._jobs.find_one({"state": "queued"}, ["created_at"], sort=[("_id", ASCENDING)])
+        return 0.0 if oldest is None else max(0.0, (now - oldest["created_at"]).total_seconds())
 
     def _count(self, state: State, tenant: str | None, ended_since: datetime | None) -> int:
         condition: dict[str, object] = {"state": state}

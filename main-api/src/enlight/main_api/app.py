@@ -28,6 +28,8 @@ from enlight.main_api.keys.routes import LimitsView, key_routes
 from enlight.main_api.limits import quotas
 from enlight.main_api.limits.admission import ByteBudget, Places
 from enlight.main_api.limits.rate_limits import RateLimiter
+from enlight.main_api.metrics.gateway_metrics import GatewayMetrics
+from enlight.main_api.metrics.job_figures import JobFigures
 from enlight.main_api.models.lookup import ModelLookup
 from enlight.main_api.models.routes import IMPORT_RULE, model_routes
 from enlight.main_api.models.served_versions import ServedVersions
@@ -60,6 +62,7 @@ from enlight.main_api.workers.workers_service import WorkersService
 from enlight.servicekit.freed_memory import keep_freed_memory
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
+from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.settings import load_settings
 
 
@@ -92,6 +95,8 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         },
         every_s=settings.upstream_check_every_s,
     )
+    metrics = ServiceMetrics()
+    measured = GatewayMetrics(metrics)
     traffic, errors = Traffic(stores.database), ErrorLog(stores.database)
     recorder = UsageRecorder(stores.database, max_waiting=settings.max_usage_records_waiting, taken=traffic.count)
     limiter = RateLimiter(
@@ -110,6 +115,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         dispatcher=stores.dispatcher,
         catalogue=catalogue,
         limiter=limiter,
+        measured=measured,
     )
     models = ModelsService(
         stores.names,
@@ -120,8 +126,13 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         forget_name=lookup.forget,
     )
     gallery = Gallery(
-        PictureRecords(stores.database), PictureFiles(stores.pictures), max_pictures=settings.max_pictures
+        PictureRecords(stores.database),
+        PictureFiles(stores.pictures),
+        max_pictures=settings.max_pictures,
+        kept=measured.picture_kept,
     )
+    jobs = JobStatistics(stores.database)
+    training_workers = TrainingWorkers(WorkerRegistry(stores.queue), jobs)
     gateway = Gateway(
         settings,
         stores=stores,
@@ -134,12 +145,12 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         trainings=trainings,
         models=models,
         gallery=gallery,
+        figures=JobFigures(jobs, training_workers, stores.queue),
     )
 
-    jobs = JobStatistics(stores.database)
     workers = WorkersService(
         InstanceLooks(instance_urls(settings)),
-        TrainingWorkers(WorkerRegistry(stores.queue), jobs),
+        training_workers,
         stores.names,
         stores.jobs,
     )
@@ -159,6 +170,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
             EDITS_RULE: settings.max_body_bytes,
             IMPORT_RULE: settings.max_import_bytes,
         },
+        metrics=metrics,
         authenticate=partial(authenticate, authenticator),
         finish_document=partial(finish_document, keys_asked=authenticator is not None),
     )
@@ -166,10 +178,12 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     usage.install(app, recorder)
     quotas.install(app, limiter)
     places, budget = Places(settings.max_requests), ByteBudget(settings.max_buffered_bytes)
+    metrics.watch("buffered_bytes", "Bodies and answers in memory.", lambda: budget.taken_bytes)
+    metrics.watch("buffered_limit_bytes", "What of them may be in memory.", lambda: settings.max_buffered_bytes)
     forwarder = Forwarder(
         places=places,
         budget=budget,
-        kept=KeptAnswers(stores.answers, wait_s=settings.image_timeout_s),
+        kept=KeptAnswers(stores.answers, wait_s=settings.image_timeout_s, looked_up=measured.looked_up),
         code_version=lambda service: version_of(dependencies.seen, service),
     )
     transfers = ModelTransfers(
@@ -199,7 +213,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(usage_routes(UsageSums(stores.database)))
     app.register_api(operation_routes(TrafficHistory(stores.database), jobs, errors))
     app.register_api(key_routes(stores.keys, authenticator, _limits_of_a_tenant(settings)))
-    gateway.add_metrics(app.extensions["metrics"])
+    gateway.add_metrics(metrics)
     app.extensions["enlight"] = gateway
     if start:
         gateway.start()

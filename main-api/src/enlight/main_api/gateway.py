@@ -10,6 +10,8 @@ from enlight.main_api.background import Repeating
 from enlight.main_api.cache.response_cache import sweep_response_objects
 from enlight.main_api.dependencies import DependencyWatch
 from enlight.main_api.gallery.gallery import Gallery
+from enlight.main_api.metrics.dependency_figures import dependencies_up
+from enlight.main_api.metrics.job_figures import JobFigures
 from enlight.main_api.models.service import ModelsService
 from enlight.main_api.settings import Settings
 from enlight.main_api.stores import Stores
@@ -44,6 +46,7 @@ class Gateway:
         trainings: TrainingService,
         models: ModelsService,
         gallery: Gallery,
+        figures: JobFigures,
     ) -> None:
         self._stores = stores
         self._behind = behind
@@ -53,12 +56,13 @@ class Gateway:
         self._models = models
         self._gallery = gallery
         self._dependencies = dependencies
+        self._figures = figures
         self._trainings = trainings
         self._cache_ttl_s = settings.cache_ttl_s
         self._prepared = False
         reaper = Reaper(stores.jobs, stores.dispatcher, interval_s=settings.reap_every_s)
         self._parts: list[
-            Repeating | ClientWatch | DependencyWatch | UsageRecorder | Traffic | TrainingService | Reaper
+            Repeating | ClientWatch | DependencyWatch | UsageRecorder | Traffic | TrainingService | Reaper | JobFigures
         ] = [
             Repeating(self._prepare, every_s=PREPARE_EVERY_S, name="prepare"),
             clients,
@@ -67,6 +71,7 @@ class Gateway:
             traffic,
             trainings,
             reaper,
+            figures,
             Repeating(self._sweep, every_s=SWEEP_EVERY_S, name="cached-answers-sweep"),
             Repeating(gallery.sweep, every_s=SWEEP_EVERY_S, name="pictures-sweep"),
         ]
@@ -86,7 +91,14 @@ class Gateway:
     def add_metrics(self, metrics: ServiceMetrics) -> None:
         """What is read when Prometheus asks."""
         metrics.watch("usage_records_waiting", "Usage records not written yet.", lambda: self._usage.waiting)
-        metrics.watch("usage_records_dropped", "Usage records lost since the start.", lambda: self._usage.dropped)
+        metrics.watch_total("usage_records_dropped_total", "Usage records that were lost.", lambda: self._usage.dropped)
+        metrics.watch_each(
+            "dependency_up",
+            "1 while it answers: database, queue, cache, and each service at one of its addresses.",
+            "dependency",
+            lambda: dependencies_up(self._dependencies.seen),
+        )
+        self._figures.add_metrics(metrics)
 
     def _stop(self) -> None:
         # Side by side: each may be in a call to something that is away.

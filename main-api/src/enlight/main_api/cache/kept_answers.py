@@ -61,12 +61,21 @@ class KeptAnswers:
     Args:
         cache: Where answers are kept.
         wait_s: How long an equal request's computation is waited for.
+        looked_up: Is told of each answer its route, and ``hit``, ``miss``, ``coalesced`` (with an equal request that
+            was under way) or ``unkept``.
     """
 
-    def __init__(self, cache: ResponseCache, *, wait_s: float) -> None:
+    def __init__(
+        self,
+        cache: ResponseCache,
+        *,
+        wait_s: float,
+        looked_up: Callable[[str, str], object] = lambda route, result: None,
+    ) -> None:
         self._cache = cache
         self._flights: SingleFlight[Found] = SingleFlight()
         self._wait_s = wait_s
+        self._looked_up = looked_up
 
     def find(
         self,
@@ -86,14 +95,21 @@ class KeptAnswers:
             return self._computed(key, answer) if is_to_question(answer) else computed_only(answer)
 
         if not question.code_version:
-            return computed_only(compute())
+            found = computed_only(compute())
+            self._looked_up(question.route, "unkept")
+            return found
         key = question.key()
         kept = self._look_up(key)
         if kept is not None:
+            self._looked_up(question.route, "hit")
             return kept
         found, own = self._flights.run(
             key, lambda: self._look_up(key) or compute_to_keep(), wait_s=self._wait_s, gone=client_gone
         )
+        if not own:
+            self._looked_up(question.route, "coalesced")
+        else:
+            self._looked_up(question.route, "miss" if found.computed else "hit")
         return found if own else Found(found.answer, computed=False, keep=_nothing)
 
     def _look_up(self, key: str) -> Found | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -42,12 +42,21 @@ class Gallery:
         records: What is known of them.
         files: Their bytes.
         max_pictures: That one tenant may have.
+        kept: Is told the kind of each picture that is kept.
     """
 
-    def __init__(self, records: PictureRecords, files: PictureFiles, *, max_pictures: int) -> None:
+    def __init__(
+        self,
+        records: PictureRecords,
+        files: PictureFiles,
+        *,
+        max_pictures: int,
+        kept: Callable[[PictureKind], object] = lambda kind: None,
+    ) -> None:
         self.records = records
         self.files = files
         self._max_pictures = max_pictures
+        self._kept = kept
 
     def check_room(self, tenant: str, more: int) -> None:
         """Raises: QuotaExceeded when the tenant may not keep ``more`` pictures."""
@@ -84,6 +93,7 @@ class Gallery:
         except ServiceError:
             self._try_to_remove_files(picture.id)
             raise
+        self._kept(picture.kind)
         return picture
 
     def remove(self, tenant: str, picture_id: str) -> None:

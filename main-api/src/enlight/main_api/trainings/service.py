@@ -18,6 +18,7 @@ from enlight.jobkit.job_store import JobStore
 from enlight.jobkit.jobs import Job, JobSample
 from enlight.main_api.background import Repeating
 from enlight.main_api.limits.rate_limits import RateLimiter
+from enlight.main_api.metrics.gateway_metrics import GatewayMetrics
 from enlight.main_api.models.names import ModelNames
 from enlight.main_api.settings import Settings
 from enlight.main_api.trainings.events import TrainingEvents
@@ -37,6 +38,7 @@ from enlight.main_api.webhooks.post import WebhookPoster
 from enlight.main_api.webhooks.sender import WebhookSender
 from enlight.main_api.webhooks.webhooks import WebhookSecrets
 from enlight.servicekit.errors import Conflict, NotFound
+from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.object_store import ObjectStore
 
 _WEBHOOK_LEASE_MARGIN_S = 60.0
@@ -55,6 +57,7 @@ class TrainingService:
         dispatcher: Tells the workers.
         catalogue: The base models that a training may name; their weights need not be here.
         limiter: Counts what the tenants use, the workers' time included.
+        measured: Counts what becomes of webhooks and attempts; None: nobody asks.
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class TrainingService:
         dispatcher: Dispatcher,
         catalogue: BaseCatalogue,
         limiter: RateLimiter,
+        measured: GatewayMetrics | None = None,
     ) -> None:
+        measured = measured or GatewayMetrics(ServiceMetrics(http=False))
         self._settings = settings
         self._store = store
         self._objects = TrainingObjects(objects)
@@ -102,10 +107,11 @@ class TrainingService:
             WebhookPoster(timeout_s=settings.webhook_timeout_s, allow_private=settings.webhook_private_addresses),
             store.find_many,
             allow_private=settings.webhook_private_addresses,
+            tried=measured.webhook_tried,
         )
         tidy_up = partial(sweep, self._objects, store, photos_kept_s=settings.ended_photos_kept_s)
         self._sweeper = Repeating(tidy_up, every_s=SWEEP_EVERY_S, name="training-sweep")
-        self._time = TrainingTime(database, limiter)
+        self._time = TrainingTime(database, limiter, recorded=measured.attempt_ended)
         self._time_keeper = Repeating(self._time.take_over, every_s=TAKE_OVER_EVERY_S, name="training-time")
 
     def make_indexes(self) -> None:

@@ -6,13 +6,14 @@ taken over yet, so that no gateway needs to be there when a training ends, and s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from pymongo.errors import DuplicateKeyError
 
 from enlight.jobkit.database import Documents, database_errors, server_time
 from enlight.jobkit.job_accounts import JobAccounts
-from enlight.jobkit.jobs import Job
+from enlight.jobkit.jobs import EndedAttempt, Job
 from enlight.main_api.limits.quotas import GPU_SECONDS
 from enlight.main_api.limits.rate_limits import RateLimiter
 from enlight.main_api.usage.records import COLLECTION
@@ -28,13 +29,21 @@ class TrainingTime:
     Args:
         database: The jobs, and the usage records.
         limiter: Counts the seconds of a tenant.
+        recorded: Is told of each attempt once, by whichever gateway recorded it.
     """
 
-    def __init__(self, database: Documents, limiter: RateLimiter) -> None:
+    def __init__(
+        self,
+        database: Documents,
+        limiter: RateLimiter,
+        *,
+        recorded: Callable[[EndedAttempt], object] = lambda ended: None,
+    ) -> None:
         self._database = database
         self._accounts = JobAccounts(database)
         self._usage = database[COLLECTION]
         self._limiter = limiter
+        self._recorded = recorded
 
     def take_over(self) -> None:
         """What all jobs used since the last call, of whichever gateway."""
@@ -73,3 +82,4 @@ class TrainingTime:
                     self._usage.insert_one(record)
             except DuplicateKeyError:
                 continue
+            self._recorded(ended)

@@ -168,8 +168,8 @@ class WebhookDeliveries:
         """Its receiver has it."""
         self._end(delivery, "delivered", {"last_status": status, "last_error": None})
 
-    def failed(self, delivery: Delivery, problem: str, status: int | None = None) -> None:
-        """This try failed: there will be another, or it was the last.
+    def failed(self, delivery: Delivery, problem: str, status: int | None = None) -> bool:
+        """This try failed: True when there will be another, False when it was the last.
 
         Args:
             delivery: Which one.
@@ -179,7 +179,7 @@ class WebhookDeliveries:
         outcome: dict[str, object] = {"last_status": status, "last_error": problem[:500]}
         if delivery.attempts >= self._max_attempts:
             self._end(delivery, "given_up", outcome)
-            return
+            return False
         delay = timedelta(seconds=retry_delay_s(delivery.attempts, random.uniform(-1, 1)))
         with database_errors():
             next_attempt_at = server_time(self._database) + delay
@@ -187,6 +187,7 @@ class WebhookDeliveries:
                 self._claimed(delivery),
                 {"$set": {"next_attempt_at": next_attempt_at, "lease_until": None, **outcome}},
             )
+        return True
 
     def _end(self, delivery: Delivery, state: str, outcome: dict[str, object]) -> None:
         ended = {"state": state, "finished_at": datetime.now(UTC), "lease_until": None, **outcome}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from enlight.main_api.background import Repeating
@@ -45,6 +46,7 @@ class WebhookSender:
         find_many: The jobs with these ids, as far as there are any; `JobStore.find_many`.
         poll_s: Pause between two looks for something to do.
         allow_private: Whether addresses of one's own network are allowed.
+        tried: Is told ``delivered``, ``failed`` or ``given_up`` of each try.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class WebhookSender:
         *,
         poll_s: float = POLL_S,
         allow_private: bool = False,
+        tried: Callable[[str], object] = lambda outcome: None,
     ) -> None:
         self._deliveries = deliveries
         self._secrets = secrets
@@ -63,6 +66,7 @@ class WebhookSender:
         self._find_many = find_many
         self._allow_private = allow_private
         self._poll_s = poll_s
+        self._tried = tried
         self._due = threading.Event()
         """One thread looks whether anything is due, and wakes the others: while there is nothing to deliver, as most of
         the time, the database is hardly asked."""
@@ -133,10 +137,11 @@ class WebhookSender:
         else:
             if 200 <= status < 300:
                 self._deliveries.delivered(delivery, status)
+                self._tried("delivered")
                 return
             problem = f"it answered {status}"
         _log.info("webhook %s, try %d: %s", delivery.id, delivery.attempts, problem)
-        self._deliveries.failed(delivery, problem, status)
+        self._tried("failed" if self._deliveries.failed(delivery, problem, status) else "given_up")
 
     def _post(self, delivery: Delivery) -> int:
         # Checked again: what may be named can have been set otherwise since the URL was accepted.

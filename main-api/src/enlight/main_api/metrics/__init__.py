@@ -1,0 +1,1 @@
+"""What the gateway measures besides its requests."""
