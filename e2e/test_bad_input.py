@@ -21,7 +21,8 @@ from clients import (
     train_body,
     training_body,
 )
-from odd_pictures import accepted, refused
+from odd_pictures import accepted, refused, saved
+from PIL import Image
 
 from enlight.servicekit.local_service import LocalService
 
@@ -228,12 +229,64 @@ GENERATION_VALUES: list[tuple[str, Any]] = [
     ("guidance_scale", "7"),
     ("format", "gif"),
     ("format", "PNG"),
+    ("image", 3),
+    ("image", PHOTOS),
+    ("mask", PHOTOS[0]),
+    ("mask", {"png": PHOTOS[0]}),
+    ("strength", 0.5),
+    ("strength", "0.5"),
+    ("keep_unmasked", False),
+    ("keep_unmasked", None),
 ]
 
 
 @pytest.mark.parametrize(("field", "value"), GENERATION_VALUES, ids=lambda value: repr(value)[:30])
 def test_generations_name_the_field_of_a_bad_value(service: LocalService, field: str, value: Any) -> None:
     assert_error(post(service, "/v1/generations", generation_body(**{field: value})), 422, "invalid_field", field)
+
+
+FROM_A_PICTURE: list[tuple[str, dict[str, Any]]] = [
+    ("strength", {"strength": 0}),
+    ("strength", {"strength": -0.1}),
+    ("strength", {"strength": 1.01}),
+    ("strength", {"strength": True}),
+    ("strength", {"strength": 0.2}),  # of 4 steps none would be run
+    ("keep_unmasked", {"keep_unmasked": True}),
+    ("keep_unmasked", {"mask": PHOTOS[1], "keep_unmasked": "yes"}),
+    ("mask", {"mask": accepted()["RGBA PNG"]}),  # of another size
+    ("mask", {"mask": saved(Image.new("L", (256, 256)), "PNG")}),
+    ("width", {"width": 65}),
+    ("height", {"mask": PHOTOS[1], "height": 4096}),
+]
+
+
+@pytest.mark.parametrize(("field", "fields"), FROM_A_PICTURE, ids=lambda value: str(value)[:30])
+def test_generations_name_the_field_that_does_not_suit_a_picture(
+    service: LocalService, field: str, fields: dict[str, Any]
+) -> None:
+    body = generation_body(image=PHOTOS[0]) | fields
+    assert_error(post(service, "/v1/generations", body), 422, "invalid_field", field)
+
+
+@pytest.mark.parametrize("field", ["image", "mask"])
+@pytest.mark.parametrize("name", refused())
+def test_pictures_to_begin_from_that_are_not_read_are_named(service: LocalService, name: str, field: str) -> None:
+    picture, status, code = refused()[name]
+    assert_error(
+        post(service, "/v1/generations", generation_body(image=PHOTOS[0]) | {field: picture}), status, code, field
+    )
+
+
+@pytest.mark.parametrize("name", accepted())
+def test_odd_pictures_to_begin_from(service: LocalService, name: str) -> None:
+    # When an odd picture is begun from, which is its own mask, too
+    picture = accepted()[name]
+    body = generation_body(image=picture, mask=picture, num_inference_steps=1)
+    answer = post(service, "/v1/generations", body)
+    # Then it is read, at its own size, upright
+    assert answer.status_code == 200, answer.text
+    size = (64, 96) if name.startswith("EXIF") else (96, 64)
+    assert (answer.json()["width"], answer.json()["height"]) == size
 
 
 def test_prompts_that_only_look_dangerous_are_just_text(service: LocalService, tmp_path: Path) -> None:

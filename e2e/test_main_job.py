@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import requests
 from clients import (
+    PHOTOS,
     POCKET,
     eventually,
     generation_body,
@@ -26,6 +27,8 @@ from clients import (
     trainings,
 )
 from metric_samples import metrics_text, sample
+from odd_pictures import saved
+from PIL import Image, ImageOps
 
 from enlight.servicekit.local_service import LocalService
 
@@ -124,6 +127,38 @@ def test_requests_that_arrive_together_are_batched(service: LocalService, model_
     assert max(answer["batch_images"] for answer in answers) > 1
     alone = post(service, "/v1/generations", body | {"seed": 2}).json()
     assert np.abs(pixels(alone["images"][0]).astype(int) - pixels(answers[2]["images"][0])).max() <= 1
+
+
+def test_a_trained_model_paints_over_a_picture(service: LocalService, model_id: str) -> None:
+    # Given a picture of an odd size, and a body that asks for neither size nor strength
+    picture = Image.fromarray(pixels(PHOTOS[0])).resize((150, 100))
+    body = generation_body(model_id=model_id, image=saved(picture, "PNG"))
+    # When little and all of it is painted over
+    little, much = (post(service, "/v1/generations", body | {"strength": strength}).json() for strength in (0.25, 1.0))
+    told = post(service, "/v1/generations", body).json()
+    # Then it is brought to a size that the base makes, and less of it stays the larger the strength is
+    assert {(answer["width"], answer["height"]) for answer in (little, much, told)} == {(128, 88)}
+    assert [answer["strength"] for answer in (little, much, told)] == [0.25, 1.0, 0.8]
+    assert told["num_inference_steps"] == 4
+    begun = np.asarray(ImageOps.fit(picture, (128, 88), Image.Resampling.LANCZOS)).astype(int)
+    changed = [np.abs(pixels(answer["images"][0]) - begun).mean() for answer in (little, much)]
+    assert changed[0] < changed[1]
+
+
+def test_only_what_is_masked_is_painted(service: LocalService, model_id: str) -> None:
+    # Given a picture of the size that is made, and a mask of its left half
+    picture = Image.fromarray(pixels(PHOTOS[0])).resize((64, 64))
+    mask = Image.new("1", (64, 64))
+    mask.paste(1, (0, 0, 32, 64))
+    body = generation_body(model_id=model_id, image=saved(picture, "PNG"), mask=saved(mask, "PNG"))
+    # When it is painted
+    answer = post(service, "/v1/generations", body | {"num_images": 2}).json()
+    first, second = (pixels(image) for image in answer["images"])
+    # Then the right half is the picture's own, and the left half another one with each seed
+    assert answer["strength"] == 1.0
+    assert np.array_equal(first[:, 32:], np.asarray(picture)[:, 32:])
+    assert np.array_equal(second[:, 32:], first[:, 32:])
+    assert not np.array_equal(second[:, :32], first[:, :32])
 
 
 @pytest.mark.parametrize(("image_format", "magic"), [("png", "iVBOR"), ("jpeg", "/9j/"), ("webp", "UklGR")])

@@ -46,6 +46,18 @@ def test_the_size_that_is_made(
     assert fitted_size(made_px, (None, None), LIMITS) == made_px
 
 
+def test_what_is_made_near_its_size_first_ends_up_at_the_same() -> None:
+    # Given the limits of no base, as long as it is not known which one it is
+    any_base = SizeLimits(1, 1536, multiple_px=1)
+    for own_px in ((150, 100), (530, 771), (4000, 3000), (6000, 300), (20, 20)):
+        for asked_px in ((None, None), (512, None), (512, 768)):
+            near_px = fitted_size(own_px, asked_px, any_base)
+            # Then a picture that is brought near its size is small enough to hand on
+            assert max(near_px) <= 1536
+            # And what a base makes of it is what it would have made of the picture itself
+            assert fitted_size(near_px, asked_px, LIMITS) == fitted_size(own_px, asked_px, LIMITS)
+
+
 def halves(width_px: int, height_px: int, *, left: int = 0) -> InitImage:
     """Black with a white middle third, which the mask covers too."""
     grey = np.full((height_px, width_px), left, np.uint8)

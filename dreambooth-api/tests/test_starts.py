@@ -18,6 +18,7 @@ from tiny_base import build_tiny_base
 
 from enlight.dreambooth_api.pipelines import StableDiffusion
 from enlight.dreambooth_api.pure.inference import sample
+from enlight.dreambooth_api.pure.schedulers import begin_at, make_scheduler
 from enlight.dreambooth_api.pure.starts import InitImages
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")
@@ -197,6 +198,23 @@ def test_less_of_the_picture_stays_the_later_the_first_step_is_not(base: StableD
         for strength in (0.35, 1.0)
     ]
     assert kept[0] < kept[1]
+
+
+def test_the_first_step_is_found_where_two_have_the_same_timestep() -> None:
+    # Given a scheduler whose last timesteps are so close that some are there twice
+    config = {
+        "_class_name": "DPMSolverMultistepScheduler",
+        "use_karras_sigmas": True,
+        **SCHEDULERS["DPMSolverMultistepScheduler"],
+    }
+    scheduler: Any = make_scheduler(config)
+    scheduler.set_timesteps(100)
+    twice = [step for step in range(1, 100) if scheduler.timesteps[step] == scheduler.timesteps[step - 1]]
+    # When it begins at the second of a pair and goes a step
+    begin_at(scheduler, twice[0])
+    scheduler.step(torch.zeros(1, 4, 8, 8), scheduler.timesteps[twice[0]], torch.zeros(1, 4, 8, 8))
+    # Then it is at the step after that
+    assert scheduler.step_index == twice[0] + 1
 
 
 def test_a_mask_that_falls_between_the_latents_paints_all_the_same(base: StableDiffusion) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import struct
 import zlib
@@ -40,6 +41,7 @@ def _png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
 
 
+@functools.cache
 def accepted() -> dict[str, str]:
     """Pictures that are read, by what is odd about them."""
     turned = Image.Exif()
@@ -65,6 +67,7 @@ def accepted() -> dict[str, str]:
     }
 
 
+@functools.cache
 def refused() -> dict[str, tuple[str, int, str]]:
     """Pictures that are not read, with the status and the error code of the answer."""
     png = base64.b64decode(saved(_photo(), "PNG"))

@@ -33,11 +33,9 @@ class Generations:
         self._catalogue = catalogue
         self._engine = engine
         self._init_images = InitImageReader()
-        bases = catalogue.bases().values()
-        self._widest_limits = SizeLimits(
-            min(base.min_size_px for base in bases), max(base.max_size_px for base in bases)
-        )
-        """Of a trained model, whose base only the engine knows."""
+        largest_px = max(base.max_size_px for base in catalogue.bases().values())
+        self._any_base = SizeLimits(1, largest_px, multiple_px=1)
+        """Of a trained model only the engine knows the base."""
 
     def from_inference_body(self, body: InferenceBody) -> GenerationRequest:
         """The request that the seed's body means.
@@ -71,7 +69,7 @@ class Generations:
         self._check(body.prompt, "prompt", body.num_images, "num_images")
         self._check(body.negative_prompt, "negative_prompt", 1, "")
         model_id = body.model_id
-        limits = self._widest_limits
+        limits = self._any_base
         if "/" in model_id:
             base = self._catalogue.resolve(model_id, field="model_id")
             self._catalogue.require_weights(base)

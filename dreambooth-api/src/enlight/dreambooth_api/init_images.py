@@ -21,10 +21,12 @@ from enlight.servicekit.errors import InvalidField
 
 @dataclass(frozen=True)
 class SizeLimits:
-    """The sides that a base model, or any of several, can make."""
+    """The sides that are made."""
 
     min_px: int
     max_px: int
+    multiple_px: int = SIZE_MULTIPLE_PX
+    """1 where the base model is not known yet: what is rounded twice is no longer the nearest."""
 
 
 def fit(init: InitImage, limits: SizeLimits, *, width_px: int | None, height_px: int | None) -> InitImage:
@@ -55,8 +57,9 @@ def fitted_size(
     larger where a side is out of the limits."""
     scales = [asked / own for own, asked in zip(own_px, asked_px, strict=True) if asked is not None]
     scale = scales[0] if scales else max(min(1.0, limits.max_px / max(own_px)), limits.min_px / min(own_px))
+    step_px = limits.multiple_px
     width_px, height_px = (
-        min(max(_multiple(own * scale) if asked is None else asked, limits.min_px), limits.max_px)
+        min(max(round(own * scale / step_px) * step_px if asked is None else asked, limits.min_px), limits.max_px)
         for own, asked in zip(own_px, asked_px, strict=True)
     )
     return width_px, height_px
@@ -86,10 +89,6 @@ def put_back(init: InitImage | None, picture: NDArray[np.uint8]) -> NDArray[np.u
     if init is None or init.repaint is None or not init.keep_unmasked:
         return picture
     return np.where(init.repaint[..., None], picture, init.rgb)
-
-
-def _multiple(side_px: float) -> int:
-    return round(side_px / SIZE_MULTIPLE_PX) * SIZE_MULTIPLE_PX
 
 
 def _cover(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[Any]:
