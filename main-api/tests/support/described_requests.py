@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ class Described:
     @property
     def statuses(self) -> set[int]:
         return {int(status) for status in self.operation["responses"]}
+
+    @property
+    def errors(self) -> str:
+        """How the document calls the errors of this operation: those with one body have one name."""
+        return re.sub(r".*/|\d+$", "", self.operation["responses"]["429"]["$ref"])
 
     def parameters(self, place: str) -> dict[str, Schema]:
         """Schemas of the parameters in the path, the query or the headers, by name."""
