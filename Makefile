@@ -43,7 +43,7 @@ lint: setup      ## ruff, mypy --strict, shellcheck, hadolint
 format: setup    ## let ruff format and fix
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-docs: setup      ## rewrite docs/settings.md, docs/api.md, docs/openapi/ and .env.example from the code
+docs: setup      ## rewrite docs/settings.md, api.md, metrics.md and openapi/ and .env.example from the code
 	@.venv/bin/python dev-scripts/generated_docs.py
 
 bench: weights   ## measure against peers, about 20 minutes; bench-output/, see docs/performance.md

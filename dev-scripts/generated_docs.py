@@ -1,4 +1,4 @@
-"""Writes docs/settings.md, docs/api.md, docs/openapi/ and .env.example from the code; ``--check`` only compares."""
+"""Writes docs/settings.md, api.md, metrics.md, openapi/ and .env.example from the code; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from api_docs.page import api_page
+from metrics_page import metrics_page
 from openapi_documents import openapi_documents
 
 from enlight.bgrem.settings import Settings as BgremSettings
@@ -58,6 +59,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "settings.md": INTRODUCTION + "".join(tables),
         ROOT / ".env.example": "\n".join(examples),
+        ROOT / "docs" / "metrics.md": metrics_page(),
         **described,
         **({ROOT / "docs" / "api.md": api_page(documents)} if "main-api" in documents else {}),
     }

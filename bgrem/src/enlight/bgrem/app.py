@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(cutout_routes(service))
     app.register_api(model_routes(weights))
     app.register_api(status_routes("bgrem", service.status))
-    service.add_metrics(app.extensions["metrics"], OPERATION)
+    service.add_metrics(app.extensions["metrics"], OPERATION, tells_memory=False)
     app.extensions["enlight"] = service
     if start:
         service.start()

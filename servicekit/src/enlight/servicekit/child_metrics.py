@@ -37,6 +37,8 @@ def watch_child(
     durations: Histogram,
     operations: Mapping[str, Sequence[str]],
     totals: Mapping[str, str] | None = None,
+    *,
+    tells_memory: bool = True,
 ) -> None:
     """Adds what there is to know of a child; to be called before it is started.
 
@@ -47,6 +49,7 @@ def watch_child(
         durations: See `stage_durations`.
         operations: What it does, each with its stages: they are shown from the start, so that the first of them is seen
             as growth.
+        tells_memory: Whether its status has the GPU's memory.
         totals: Counts in its status, as key and help text; they begin anew with each start of the child.
     """
     pictures = metrics.counter(PICTURES, "Pictures made.", ["operation"])
@@ -63,7 +66,7 @@ def watch_child(
     )
     metrics.watch("tasks_running", "Requests that the child process works on.", partial(_number, child, "running"))
     metrics.watch("tasks_waiting", "Requests that wait for the child process.", partial(_waiting, child))
-    for key, text in _MEMORY.items():
+    for key, text in _MEMORY.items() if tells_memory else ():
         metrics.watch(key, text, partial(_number, child, key))
     for key, text in (totals or {}).items():
         metrics.watch_total(key, text, partial(_count, child, key))

@@ -116,9 +116,18 @@ class WorkerService:
         *,
         stages: Sequence[str] = STAGES,
         totals: Mapping[str, str] | None = None,
+        tells_memory: bool = True,
     ) -> None:
         """What the worker does and is; the rest as for `watch_child`. To be called before `start`."""
-        watch_child(metrics, self._worker, "worker", stage_durations(metrics), {operation: stages}, totals)
+        watch_child(
+            metrics,
+            self._worker,
+            "worker",
+            stage_durations(metrics),
+            {operation: stages},
+            totals,
+            tells_memory=tells_memory,
+        )
 
 
 def picture_worker(
