@@ -18,6 +18,7 @@ const keys = {
   webhook_deliveries: "_id",
   link_secrets: "_id",
   pictures: "_id",
+  a1111_options: "_id",
 };
 for (const [collection, field] of Object.entries(keys)) {
   const name = `${databaseName}.${collection}`;

@@ -10,10 +10,22 @@ from flask_openapi import OpenAPI
 from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.jobkit.job_statistics import JobStatistics
 from enlight.jobkit.worker_registry import WorkerRegistry
+from enlight.main_api.adapters.a1111.checkpoints import Checkpoints
+from enlight.main_api.adapters.a1111.choices import Choices
+from enlight.main_api.adapters.a1111.errors import a1111_error_body
+from enlight.main_api.adapters.a1111.generations import A1111Generations
+from enlight.main_api.adapters.a1111.routes import PICTURE_RULES as A1111_PICTURE_RULES
+from enlight.main_api.adapters.a1111.routes import PREFIX as A1111_PREFIX
+from enlight.main_api.adapters.a1111.routes import a1111_picture_routes, a1111_routes
+from enlight.main_api.adapters.a1111.running import RunningRequests
+from enlight.main_api.adapters.a1111.upscales import A1111Upscales
+from enlight.main_api.adapters.no_such_route import answer_no_such_route
 from enlight.main_api.adapters.openai.errors import answer_models_error
 from enlight.main_api.adapters.openai.images import Images
 from enlight.main_api.adapters.openai.picture_links import PictureLinks
 from enlight.main_api.adapters.openai.routes_images import EDITS_RULE, openai_image_routes
+from enlight.main_api.adapters.rembg.errors import rembg_error_body
+from enlight.main_api.adapters.rembg.routes import rembg_routes
 from enlight.main_api.cache.kept_answers import KeptAnswers
 from enlight.main_api.dependencies import DependencyWatch
 from enlight.main_api.document import finish_document
@@ -43,7 +55,7 @@ from enlight.main_api.upstreams.client_watch import ClientWatch
 from enlight.main_api.upstreams.forwarding import Forwarder
 from enlight.main_api.upstreams.generator import Generator
 from enlight.main_api.upstreams.own_requests import OwnRequests
-from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES, image_routes
+from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES, REMBG_ROUTE, image_routes
 from enlight.main_api.upstreams.routes_inference import inference_routes
 from enlight.main_api.upstreams.services_behind import instance_urls, services_behind, version_of
 from enlight.main_api.usage import records as usage
@@ -163,7 +175,8 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         readiness=gateway.readiness,
         default_body_limit_bytes=settings.max_small_body_bytes,
         body_limits={
-            **{route.rule: settings.max_body_bytes for route in PICTURE_ROUTES},
+            **{route.rule: settings.max_body_bytes for route in (*PICTURE_ROUTES, REMBG_ROUTE)},
+            **dict.fromkeys(A1111_PICTURE_RULES, settings.max_body_bytes),
             "/train": settings.max_train_body_bytes,
             "/v1/trainings": settings.max_train_body_bytes,
             "/v1/photos/check": settings.max_train_body_bytes,
@@ -213,6 +226,13 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(usage_routes(UsageSums(stores.database)))
     app.register_api(operation_routes(TrafficHistory(stores.database), jobs, errors))
     app.register_api(key_routes(stores.keys, authenticator, _limits_of_a_tenant(settings)))
+    checkpoints = Checkpoints(catalogue, models, lookup, Choices(stores.database), default=settings.default_base_model)
+    running = RunningRequests()
+    generations = A1111Generations(generator, checkpoints, running, budget)
+    app.register_api(a1111_picture_routes(generations, A1111Upscales(behind.realesrgan, forwarder, budget)))
+    app.register_api(a1111_routes(checkpoints, running))
+    app.register_api(rembg_routes(behind.bgrem, forwarder))
+    answer_no_such_route(app, {f"{A1111_PREFIX}/": a1111_error_body, REMBG_ROUTE.rule: rembg_error_body})
     gateway.add_metrics(metrics)
     app.extensions["enlight"] = gateway
     if start:

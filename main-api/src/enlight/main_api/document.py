@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from enlight.dreambooth_api.told_headers import TOLD_HEADERS, WHERE_IT_IS
+from enlight.main_api.adapters.a1111.document import describe_a1111
 from enlight.main_api.adapters.openai.document import add_openai_errors
+from enlight.main_api.adapters.rembg.errors import REMBG_ERROR
 from enlight.main_api.document_links import add_links
 from enlight.main_api.keys.authentication import LINK_RULE, OPEN_RULES
 from enlight.main_api.upstreams.picture_document import add_picture_routes, tell_of_kept_answers
-from enlight.servicekit.http_docs import Document, add_answer_headers, error_reference, operations_of
+from enlight.main_api.upstreams.routes_images import REMBG_ROUTE
+from enlight.servicekit.http_docs import Document, add_answer_headers, error_reference, operations_of, shape_errors
 
 _KEY = "An API key, `enl_<id>_<secret>`, made by `POST /v1/keys` or on the command line."
 _SCHEMES = {
@@ -27,6 +30,8 @@ def finish_document(document: Document, *, keys_asked: bool) -> None:
     tell_of_kept_answers(pictures, only="Only where the request has a `seed`.")
     add_links(document)
     add_openai_errors(document)
+    describe_a1111(document)
+    shape_errors(document, REMBG_ROUTE.rule, "RembgError", REMBG_ERROR)
     if keys_asked:
         document["components"]["securitySchemes"] = _SCHEMES
         document["security"] = [{name: []} for name in _SCHEMES]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, g, request
 
+from enlight.main_api.adapters.a1111.routes import GPU_RULES as A1111_GPU_RULES
 from enlight.main_api.keys.authentication import current_caller
 from enlight.main_api.keys.tenants import Caller
 from enlight.main_api.limits.rate_limits import RateLimit, RateLimiter
@@ -22,6 +23,7 @@ GPU_RULES = frozenset(
         "/v1/images/edits",
         "/v1/pictures",
         "/v1/pictures/<picture_id>/upscale",
+        *A1111_GPU_RULES,
     }
 )
 """Routes that are refused while the tenant has no GPU seconds left. Trainings are refused where they start: who sends a

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from enlight.main_api.cache.kept_answers import OF_ONE_RUN
-from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES
+from enlight.main_api.upstreams.routes_images import PICTURE_ROUTES, REMBG_ROUTE
 from enlight.servicekit.http_docs import Document
 
 PARTS_FILE = "picture_document.json"
@@ -35,7 +35,7 @@ def parts_of(documents: Mapping[str, Document]) -> Document:
     operations: Document = {}
     schemas: Document = {}
     error_fields: Document = {}
-    for route in PICTURE_ROUTES:
+    for route in (*PICTURE_ROUTES, REMBG_ROUTE):
         document = documents[route.service]
         operation = dict(document["paths"][route.path]["post"])
         del operation["operationId"], operation["tags"]

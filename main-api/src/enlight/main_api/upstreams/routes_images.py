@@ -38,6 +38,8 @@ PICTURE_ROUTES = (
     PictureRoute("/v1/upscale/realesrgan", "realesrgan", "/v1/upscale", "picture"),
 )
 """The seed's four, and ``/v1``'s three."""
+REMBG_ROUTE = PictureRoute("/api/remove", "bgrem", "/api/remove", "picture")
+"""That of rembg's own server, whose errors have another body."""
 
 
 def image_routes(services: ServicesBehind, forwarder: Forwarder) -> APIBlueprint:

@@ -1,0 +1,1 @@
+"""The route of rembg's own server, ``rembg s``."""
