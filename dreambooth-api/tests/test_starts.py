@@ -209,8 +209,8 @@ def test_the_first_step_is_found_where_two_have_the_same_timestep() -> None:
     }
     scheduler: Any = make_scheduler(config)
     scheduler.set_timesteps(100)
-    twice = [step for step in range(1, 100) if scheduler.timesteps[step] == scheduler.timesteps[step - 1]]
-    # When it begins at the second of a pair and goes a step
+    twice = [step for step in range(99) if scheduler.timesteps[step] == scheduler.timesteps[step + 1]]
+    # When it begins at the first of a pair and goes a step
     begin_at(scheduler, twice[0])
     scheduler.step(torch.zeros(1, 4, 8, 8), scheduler.timesteps[twice[0]], torch.zeros(1, 4, 8, 8))
     # Then it is at the step after that

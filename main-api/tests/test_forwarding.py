@@ -180,7 +180,10 @@ def test_a_body_over_the_limit_is_refused(around: Surroundings) -> None:
     with gateway(around.settings(keys="off", max_body_bytes=1000, max_small_body_bytes=500)) as app:
         client = app.test_client()
         assert_error(client.post("/remove", data=b"x" * 1001), 413, "body_too_large")
-        assert_error(client.post("/v1/generations", json={"prompt": "x" * 600}), 413, "body_too_large")
+        assert_error(client.post("/inference", json={"prompt": "x" * 600}), 413, "body_too_large")
+        for path in ("/v1/generations", "/v1/pictures"):  # which may carry a picture to begin from
+            assert_error(client.post(path, json={"image": "x" * 600}), 422, "invalid_field")
+            assert_error(client.post(path, json={"image": "x" * 1001}), 413, "body_too_large")
         chunks = {"wsgi.input": io.BytesIO(b"x" * 1001), "wsgi.input_terminated": True}
         assert_error(client.post("/remove", environ_overrides=chunks), 413, "body_too_large")
     assert around.behind["bgrem"].seen == []
@@ -209,6 +212,19 @@ def test_bodies_that_do_not_fit_into_memory_are_refused(around: Surroundings) ->
             client.post("/remove", data=b"x" * 4000).close()
         answer = client.post("/remove", data=b"x" * 4000)
         assert answer.status_code == 200
+
+
+def test_a_picture_to_begin_from_is_counted_while_it_is_handed_on(around: Surroundings) -> None:
+    with gateway(around.settings(keys="off", max_buffered_bytes=5000)) as app:
+        client = app.test_client()
+        body = {"model_id": "enlight/pocket", "prompt": "a chair", "image": "x" * 4000}
+        for path in ("/v1/generations", "/v1/pictures"):
+            # Given a picture that fits by itself, and one that does not
+            around.behind["dreambooth"].answer = lambda seen: error_http(415, "unsupported_image")
+            for _ in range(3):
+                with client.post(path, json=body) as answer:
+                    assert answer.status_code == 415  # and gives its memory back
+            assert_error(client.post(path, json=body | {"image": "x" * 5001}), 503, "queue_full")
 
 
 def test_memory_is_in_use_until_the_answer_is_sent(around: Surroundings) -> None:
@@ -429,7 +445,20 @@ def test_pictures_with_a_seed_are_computed_once(anna: FlaskClient, served: Calla
     assert "X-Run-Seconds" not in second.headers
 
 
-@pytest.mark.parametrize("change", [{"seed": 8}, {"prompt": "a sks chair "}, {"num_images": 2}, {"format": "jpeg"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 8},
+        {"prompt": "a sks chair "},
+        {"num_images": 2},
+        {"format": "jpeg"},
+        {"image": "AAAA"},
+        {"image": "AAAA", "mask": "AAAA"},
+        {"image": "AAAA", "mask": "AAAB"},
+        {"image": "AAAA", "strength": 0.5},
+        {"image": "AAAA", "mask": "AAAB", "keep_unmasked": False},
+    ],
+)
 def test_other_pictures_with_a_seed_are_computed(
     anna: FlaskClient, served: Callable[[], str], change: dict[str, Any]
 ) -> None:

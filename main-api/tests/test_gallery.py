@@ -7,6 +7,7 @@ import json
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def png(shade: int, *, side_px: int = SIDE_PX, alpha: bool = False) -> bytes:
     return file.getvalue()
 
 
-def generated(seen: Seen) -> bytes:
+def generated(seen: Seen, strength: float | None = None) -> bytes:
     """What dreambooth-api says: picture i is that of seed + i."""
     asked = json.loads(seen.body)
     count = asked.get("num_images", 1)
@@ -56,6 +57,7 @@ def generated(seen: Seen) -> bytes:
             "base_model": "enlight/pocket",
             "seed": asked["seed"],
             "num_inference_steps": 25,
+            "strength": strength,
             "guidance_scale": 7.5,
             "scheduler": "DDIMScheduler",
             "width": SIDE_PX,
@@ -171,6 +173,30 @@ def test_each_picture_is_told_of_and_kept_with_what_it_was_made_with(anna: Perso
     for index, picture in enumerate(made):
         assert anna.client.get(f"/v1/pictures/{picture['id']}").json == picture
         assert anna.client.get(f"/v1/pictures/{picture['id']}/file").data == png(40 + index)
+
+
+def test_a_picture_to_begin_from_is_handed_on_and_its_traces_are_kept(around: Surroundings, anna: Person) -> None:
+    # Given pictures to begin from, whole and masked
+    given = b64encode(png(1)).decode()
+    for fields, kept in (
+        ({"image": given}, {"with_mask": False, "strength": 0.8}),
+        ({"image": given, "mask": given, "strength": 0.5}, {"with_mask": True, "strength": 0.5, "keep_unmasked": True}),
+        (
+            {"image": given, "mask": given, "keep_unmasked": False},
+            {"with_mask": True, "strength": 1.0, "keep_unmasked": False},
+        ),
+    ):
+        around.behind["dreambooth"].seen.clear()
+        around.behind["dreambooth"].answer = partial(generated, strength=kept["strength"])
+        # When pictures are made of them
+        made = make(anna, num_images=2, seed=3, **fields)
+        # Then each round carries them on as they came
+        for seen in around.behind["dreambooth"].seen:
+            assert fields.items() <= json.loads(seen.body).items()
+        # And what is kept says that there were some, and how much of them stayed, not what they showed
+        for picture in made:
+            assert {"from_image": True, **kept}.items() <= picture["parameters"].items()
+            assert given not in json.dumps(picture)
 
 
 def test_the_first_picture_comes_alone_and_the_rest_together(around: Surroundings, anna: Person) -> None:

@@ -181,6 +181,8 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
             "/v1/trainings": settings.max_train_body_bytes,
             "/v1/photos/check": settings.max_train_body_bytes,
             EDITS_RULE: settings.max_body_bytes,
+            "/v1/generations": settings.max_body_bytes,
+            "/v1/pictures": settings.max_body_bytes,
             IMPORT_RULE: settings.max_import_bytes,
         },
         metrics=metrics,

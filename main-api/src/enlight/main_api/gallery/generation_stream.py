@@ -104,7 +104,17 @@ def made_with(body: GenerationBody, ran: GenerationAnswer, seed: int) -> dict[st
         "seed": str(seed),
         **ran.model_dump(include=_RAN),
         "format": body.format,
+        **_began_from(body, ran),
     }
+
+
+def _began_from(body: GenerationBody, ran: GenerationAnswer) -> dict[str, Any]:
+    """That there was a picture, and how much of it stayed; never the picture."""
+    if body.image is None:
+        return {}
+    masked = body.mask is not None
+    kept = {"keep_unmasked": body.keep_unmasked} if masked else {}
+    return {"from_image": True, "with_mask": masked, "strength": ran.strength, **kept}
 
 
 def _events(first: list[KeptPicture], more: Iterator[list[KeptPicture]]) -> Iterator[bytes]:

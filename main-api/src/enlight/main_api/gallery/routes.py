@@ -75,9 +75,10 @@ def gallery_routes(
         usage_notes().model = source.model
         gallery.check_room(tenant, 1)
         query = urlencode({name: _in_a_query(value) for name, value in options.items()})
-        with own.open() as work, budget.share() as share:
-            share.take(source.size_bytes)
-            data = gallery.files.read(source)
+        with own.open() as work:
+            with budget.share() as share:
+                share.take(source.size_bytes)
+                data = gallery.files.read(source)
             answer = work.ask(upstream, f"{path}?{query}", "picture", data, content_type=source.content_type)
             made = NewPicture(kind, bytes(answer.body), answer.content_type, options, source.model, source)
             picture = gallery.keep(tenant, made)

@@ -101,6 +101,7 @@ class Forwarder:
         gone = partial(client_gone, request.environ)
         with ExitStack() as held:
             share = held.enter_context(self._budget.share())
+            share.take(len(body))
             headers = {**upstream_headers(request), "Content-Type": "application/json"}
             if model_id is not None:
                 headers["X-Model-Id"] = model_id

@@ -83,6 +83,7 @@ class Work:
         Raises: as `Upstream.ask`; the service's own error, as it is.
         """
         self._share.give_back()
+        self._share.take(len(body))
         headers = {**self._headers, "Content-Type": content_type, "Accept": "*/*"}
         if model is not None:
             headers["X-Model-Id"] = model.bucket_id
