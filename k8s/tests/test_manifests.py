@@ -47,6 +47,7 @@ CONNECTIONS = {
     "models-bucket-url": "gs://modelids",
     "jobs-bucket-url": "gs://jobs",
     "pictures-bucket-url": "gs://pictures",
+    "files-bucket-url": "gs://files",
     "cache-bucket-url": "gs://answers",
 }
 """What the README has the user put into the secret ``enlight-connections``."""

@@ -19,6 +19,7 @@ const keys = {
   link_secrets: "_id",
   pictures: "_id",
   a1111_options: "_id",
+  uploaded_files: "_id",
 };
 for (const [collection, field] of Object.entries(keys)) {
   const name = `${databaseName}.${collection}`;

@@ -82,6 +82,10 @@ class TrainingChecker:
         base's presets is broken."""
         return self._check(body, {})
 
+    def parameters_of(self, body: TrainingBody) -> dict[str, Any]:
+        """Every parameter that a training of this body has, without a look at its photos. Raises: InvalidField."""
+        return self._settle(body, self._base(body.base_model, "base_model"), "preset")[1]
+
     def from_photos_check_body(self, body: PhotosCheckBody) -> CheckedPhotos:
         """Judges photos as a training of this base at this resolution would. The base's weights need not be here.
 

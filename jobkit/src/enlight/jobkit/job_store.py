@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from pymongo import ASCENDING, DESCENDING
@@ -100,6 +100,7 @@ class JobStore(JobLeases):
         model_name: str | None = None,
         limit: int = 50,
         before: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> list[Job]:
         """The tenant's jobs, newest first.
 
@@ -109,6 +110,7 @@ class JobStore(JobLeases):
             model_name: Only those of this model.
             limit: At most this many, at least 1.
             before: Only those older than the job with this id: the last of the page before.
+            metadata: Only those with these among their metadata.
         """
         condition: dict[str, object] = {"tenant": tenant}
         if state is not None:
@@ -117,6 +119,9 @@ class JobStore(JobLeases):
             condition["model_name"] = model_name
         if before is not None:
             condition["_id"] = {"$lt": before}
+        if metadata:
+            pairs = [{"key": key, "value": value} for key, value in metadata.items()]
+            condition["fine_tuning.metadata"] = {"$all": pairs}
         with database_errors():
             documents = self._jobs.find(condition).sort("_id", DESCENDING).limit(max(1, limit))
             return [job_from_document(document) for document in documents]

@@ -64,6 +64,9 @@ class NewJob:
     webhook_url: str | None
     retry_of: str | None = field(default=None, kw_only=True)
     """Id of the job that this one repeats."""
+    fine_tuning: dict[str, Any] | None = field(default=None, kw_only=True)
+    """What came by OpenAI's route besides, and is told back there: ``training_file``, ``method``, ``hyperparameters``,
+    and ``metadata`` as a list of ``key`` and ``value``, for a key may be any text."""
     request_id: str | None = field(default=None, kw_only=True)
     """Of the request that made it: each attempt's log lines carry it, wherever that runs."""
 

@@ -21,6 +21,11 @@ from enlight.main_api.adapters.a1111.running import RunningRequests
 from enlight.main_api.adapters.a1111.upscales import A1111Upscales
 from enlight.main_api.adapters.no_such_route import answer_no_such_route
 from enlight.main_api.adapters.openai.errors import answer_models_error
+from enlight.main_api.adapters.openai.files_archive import ArchiveLimits
+from enlight.main_api.adapters.openai.files_records import UploadedFileRecords
+from enlight.main_api.adapters.openai.files_routes import UPLOAD_RULE, file_routes
+from enlight.main_api.adapters.openai.files_store import UploadedFiles
+from enlight.main_api.adapters.openai.fine_tuning_routes import fine_tuning_routes
 from enlight.main_api.adapters.openai.images import Images
 from enlight.main_api.adapters.openai.picture_links import PictureLinks
 from enlight.main_api.adapters.openai.routes_images import EDITS_RULE, openai_image_routes
@@ -145,6 +150,12 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     )
     jobs = JobStatistics(stores.database)
     training_workers = TrainingWorkers(WorkerRegistry(stores.queue), jobs)
+    files = UploadedFiles(
+        UploadedFileRecords(stores.database),
+        stores.uploaded_files,
+        limits=ArchiveLimits(settings.max_body_bytes, settings.max_train_body_bytes),
+        max_bytes=settings.max_files_bytes,
+    )
     gateway = Gateway(
         settings,
         stores=stores,
@@ -158,6 +169,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
         models=models,
         gallery=gallery,
         figures=JobFigures(jobs, training_workers, stores.queue),
+        files=files,
     )
 
     workers = WorkersService(
@@ -183,6 +195,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
             EDITS_RULE: settings.max_body_bytes,
             "/v1/generations": settings.max_body_bytes,
             "/v1/pictures": settings.max_body_bytes,
+            UPLOAD_RULE: settings.max_train_body_bytes,
             IMPORT_RULE: settings.max_import_bytes,
         },
         metrics=metrics,
@@ -220,6 +233,8 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     streams = GenerationStreams(behind.dreambooth, lookup, gallery)
     app.register_api(gallery_routes(gallery, streams, behind, own_requests, budget))
     app.register_api(training_routes(trainings, budget))
+    app.register_api(file_routes(files, budget))
+    app.register_api(fine_tuning_routes(trainings, files, budget))
     app.register_api(webhook_routes(trainings.delivery_log))
     about_models = model_routes(models, transfers, workers.copies)
     about_models.register_error_handler(Exception, answer_models_error)

@@ -6,6 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from enlight.jobkit.reaper import Reaper
+from enlight.main_api.adapters.openai.files_store import UploadedFiles
 from enlight.main_api.background import Repeating
 from enlight.main_api.cache.response_cache import sweep_response_objects
 from enlight.main_api.dependencies import DependencyWatch
@@ -47,6 +48,7 @@ class Gateway:
         models: ModelsService,
         gallery: Gallery,
         figures: JobFigures,
+        files: UploadedFiles,
     ) -> None:
         self._stores = stores
         self._behind = behind
@@ -55,6 +57,7 @@ class Gateway:
         self._errors = errors
         self._models = models
         self._gallery = gallery
+        self._files = files
         self._dependencies = dependencies
         self._figures = figures
         self._trainings = trainings
@@ -74,6 +77,7 @@ class Gateway:
             figures,
             Repeating(self._sweep, every_s=SWEEP_EVERY_S, name="cached-answers-sweep"),
             Repeating(gallery.sweep, every_s=SWEEP_EVERY_S, name="pictures-sweep"),
+            Repeating(files.sweep, every_s=SWEEP_EVERY_S, name="uploaded-files-sweep"),
         ]
         self.stop = StopOnce(self._stop)
         """Not ready from now on; trainings go on without the gateway."""
@@ -118,6 +122,7 @@ class Gateway:
             self._errors.make_indexes()
             self._trainings.make_indexes()
             self._gallery.records.make_indexes()
+            self._files.records.make_indexes()
             self._prepared = True
 
     def _sweep(self) -> None:

@@ -65,6 +65,11 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
         "", description="Bucket of large cached answers; empty: `cached-answers` in the data folder."
     )
     pictures_url: str = Field("", description="Bucket of kept pictures; empty: `pictures` in the data folder.")
+    files_url: str = Field(
+        "",
+        description="Bucket of photos that OpenAI's clients upload to train with; empty: `uploaded-files` in the data "
+        "folder.",
+    )
     storage_timeout_s: float = Field(10, gt=0, le=600, description="Limit of one call to a bucket.")
     storage_retry_total_s: float = Field(
         30, ge=0, le=3600, description="Limit of one bucket operation with all of its retries."
@@ -115,6 +120,9 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     )
     max_pictures: int = Field(
         10_000, ge=1, le=10_000_000, description="Kept pictures of one tenant; one more gets 429."
+    )
+    max_files_bytes: int = Field(
+        2 * GIB, ge=1, description="Uploaded files of one tenant, all together; one more gets 429."
     )
     max_usage_records_waiting: int = Field(
         10_000, ge=1, le=1_000_000, description="Usage records that wait for MongoDB; more are dropped, and counted."
@@ -232,6 +240,11 @@ class Settings(TrainingDefaults, BaseModelSettings, HttpSettings):
     def pictures_bucket_url(self) -> str:
         """Where kept pictures are."""
         return self.pictures_url or self._folder_url("pictures")
+
+    @property
+    def files_bucket_url(self) -> str:
+        """Where uploaded files are."""
+        return self.files_url or self._folder_url("uploaded-files")
 
     def store_config(self) -> StoreConfig:
         """The bucket of models with a local cache, as dreambooth-api's model store takes it."""

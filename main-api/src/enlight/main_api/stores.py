@@ -41,6 +41,7 @@ class Stores:
     cache: CacheClient
     cached_answers: ObjectStore
     pictures: ObjectStore
+    uploaded_files: ObjectStore
     answers: ResponseCache
     metadata: MetadataCache
 
@@ -104,6 +105,7 @@ def open_stores(settings: Settings) -> Stores:
         cache=cache,
         cached_answers=cached_answers,
         pictures=_bucket(settings, settings.pictures_bucket_url),
+        uploaded_files=_bucket(settings, settings.files_bucket_url),
         answers=ResponseCache(
             cache,
             cached_answers,

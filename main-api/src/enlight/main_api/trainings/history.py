@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,16 @@ from enlight.jobkit.job_histories import LINES_KEPT, LineLevel, LogLine, Losses
 from enlight.jobkit.jobs import Job
 from enlight.main_api.trainings.views import iso, reason_of, under_own_name
 from enlight.servicekit.schemas import Answer
+
+
+@dataclass(frozen=True)
+class History:
+    """What workers told of a training."""
+
+    lines: Sequence[LogLine]
+    """The newest, oldest first."""
+    lines_in_all: int
+    losses: Losses
 
 
 class TrainingLogQuery(BaseModel):
@@ -60,7 +71,7 @@ def training_log(
     job: Job, told: Sequence[LogLine], told_in_all: int, *, max_lines: int, with_traces: bool
 ) -> dict[str, Any]:
     """The answer of `TrainingLog`: what workers told, between what the record knows of beginning and end."""
-    lines = [_beginning(job), *told, *_end(job)]
+    lines = [beginning_of(job), *told, *end_of(job)]
     shown = lines[-max_lines:]
     return {
         "lines": [
@@ -77,12 +88,14 @@ def training_log(
     }
 
 
-def _beginning(job: Job) -> LogLine:
+def beginning_of(job: Job) -> LogLine:
+    """The line with which every log begins."""
     repeats = f" It repeats {job.retry_of}." if job.retry_of else ""
     return LogLine(job.created_at, "info", 0, f"Accepted; waits for a worker.{repeats}")
 
 
-def _end(job: Job) -> list[LogLine]:
+def end_of(job: Job) -> list[LogLine]:
+    """The line with which the log of a training that has ended ends."""
     if job.finished_at is None:
         return []
     if job.state == "failed":

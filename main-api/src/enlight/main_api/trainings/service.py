@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from enlight.main_api.metrics.gateway_metrics import GatewayMetrics
 from enlight.main_api.models.names import ModelNames
 from enlight.main_api.settings import Settings
 from enlight.main_api.trainings.events import TrainingEvents
-from enlight.main_api.trainings.history import training_log, training_losses
+from enlight.main_api.trainings.history import History, training_log, training_losses
 from enlight.main_api.trainings.leftovers import SWEEP_EVERY_S, sweep
 from enlight.main_api.trainings.objects import TrainingObjects
 from enlight.main_api.trainings.samples import TrainingJobBody, with_samples
@@ -132,17 +132,17 @@ class TrainingService:
         """What a request says beside its body, or path. Raises: InvalidField naming the header."""
         return start_options(headers, body, private_webhooks=self._settings.webhook_private_addresses)
 
-    def start_training(self, tenant: str, body: TrainingJobBody, options: StartOptions) -> Job:
+    def start_training(self, tenant: str, body: TrainingJobBody, options: StartOptions, *, join: bool = False) -> Job:
         """The job of this request; see `TrainingStarter.start`. Raises also: InvalidField of the body."""
         checked = self.checker.from_training_body(body)
         checked = with_samples(checked, body, max_prompt_chars=self._settings.max_prompt_chars)
-        return self._starter.start(tenant, checked, options)
+        return self._starter.start(tenant, checked, options, join=join)
 
     def retry(self, tenant: str, job_id: str, options: StartOptions) -> Job:
         """A new training like this one; see `TrainingStarter.retry`. Raises also: NotFound."""
         job = self._store.get(tenant, job_id)
         told = options.webhook_url or job.webhook_url
-        return self._starter.retry(job, dataclasses.replace(options, webhook_url=told))
+        return self._starter.retry(job, dataclasses.replace(options, webhook_url=told, fine_tuning=job.fine_tuning))
 
     def train(self, tenant: str, checked: CheckedTraining, options: StartOptions, gone: Callable[[], bool]) -> Job:
         """The job of this request once it has succeeded.
@@ -166,6 +166,12 @@ class TrainingService:
     def view(self, job: Job) -> dict[str, Any]:
         """``job`` as a caller sees it."""
         return training_view(job, self._positions.find(job.id) if job.state == "queued" else None)
+
+    def jobs(
+        self, tenant: str, *, limit: int, before: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> list[Job]:
+        """Trainings of the tenant, newest first; see `JobStore.list`."""
+        return self._store.list(tenant, limit=limit, before=before, metadata=metadata)
 
     def page(self, tenant: str, query: TrainingPageQuery) -> dict[str, Any]:
         """A page of the tenant's trainings, newest first."""
@@ -200,6 +206,11 @@ class TrainingService:
     def losses(self, tenant: str, job_id: str) -> dict[str, Any]:
         """The curve of a training's losses. Raises: NotFound."""
         return training_losses(self._histories.losses(self.get(tenant, job_id).id))
+
+    def history(self, job: Job) -> History:
+        """What workers told of a training."""
+        lines, lines_in_all = self._histories.lines(job.id)
+        return History(lines, lines_in_all, self._histories.losses(job.id))
 
     def log(self, tenant: str, job_id: str, *, max_lines: int, with_traces: bool) -> dict[str, Any]:
         """What happened to a training. Raises: NotFound."""

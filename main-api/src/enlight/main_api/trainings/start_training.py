@@ -71,6 +71,8 @@ class StartOptions:
     """SHA-256 of the body and the webhook's URL: what a repeated idempotency key is compared by."""
     idempotency_key: str | None = None
     webhook_url: str | None = None
+    fine_tuning: dict[str, Any] | None = None
+    """See `NewJob`."""
 
 
 def start_options(headers: StartHeaders, body: BaseModel, *, private_webhooks: bool) -> StartOptions:
@@ -259,6 +261,7 @@ class TrainingStarter:
                     body_digest=options.body_digest,
                     webhook_url=options.webhook_url,
                     retry_of=wanted.retry_of,
+                    fine_tuning=options.fine_tuning,
                     request_id=current_request_id() or None,
                 )
             )
