@@ -23,7 +23,17 @@ AnyCase: TypeAlias = "Case[Any]"
 MAX_TEXT_CHARS = 2000
 """What the services take by default. The document says what they can be set to, which takes long to generate."""
 _PICTURE = base64.b64decode(EXAMPLE_PICTURE)
-_PICTURE_FIELDS = {"input_image", "image", "image[]", "mask", "input_string", "file", "photos", "IMAGE_LIST", "init_images"}
+_PICTURE_FIELDS = {
+    "input_image",
+    "image",
+    "image[]",
+    "mask",
+    "input_string",
+    "file",
+    "photos",
+    "IMAGE_LIST",
+    "init_images",
+}
 _FIELDS_OF_THE_MACHINE = {"base_model", "MODEL_NAME", "preset", "resolution", "RESOLUTION", "size", "width", "height"}
 """Optional ones that the schema says little of: which values they have depends on the base models that there are."""
 _SCHEMAS = "#/components/schemas/"
