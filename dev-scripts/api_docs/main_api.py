@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from api_docs.main_api_a1111 import A1111, REMBG
 from api_docs.main_api_models import KEYS, MODELS, USAGE
 from api_docs.main_api_operation import OPERATION
 from api_docs.main_api_pictures import GALLERY, PICTURES, SEED_PICTURES
@@ -13,5 +14,5 @@ MAIN_API = Section(
     "main-api",
     "Everything under one roof: first the six routes whose fields never change, then `/v1`, which can do more. Models "
     "have your own names. Equal requests for a cut-out or an enlarged picture are computed once.",
-    (TRAIN, *SEED_PICTURES, *TRAININGS, *PICTURES, *GALLERY, *MODELS, *KEYS, *USAGE, *OPERATION),
+    (TRAIN, *SEED_PICTURES, *TRAININGS, *PICTURES, *GALLERY, *A1111, REMBG, *MODELS, *KEYS, *USAGE, *OPERATION),
 )

@@ -40,8 +40,8 @@ def save(name, picture):
 
 **Keys.** main-api asks for a key on every route but `/`, `/live`, `/ready`, `/metrics`, `/docs` and `/openapi.json`,
 unless it runs with `MAIN_API_KEYS=off`, as `make up` has it: the other examples send none. A key goes into the header
-`Authorization` (or `X-API-Key`) and belongs to a tenant; what belongs to another tenant is a 404. The first key comes
-from the command line: [main-api/README.md](../main-api/README.md).
+`Authorization` (or `X-API-Key`, or is the password of any user of HTTP Basic) and belongs to a tenant; what belongs to
+another tenant is a 404. The first key comes from the command line: [main-api/README.md](../main-api/README.md).
 
 ```bash
 KEY=enl_...

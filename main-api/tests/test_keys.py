@@ -161,6 +161,12 @@ def test_what_is_no_user_with_a_key_is_refused_as_no_key_is(app: OpenAPI, settin
     assert told["message"] == assert_error(app.test_client().get("/v1/keys"), 401, "unauthorized")["message"]
 
 
+def test_credentials_with_characters_that_base64_has_not_are_none(app: OpenAPI, settings: Settings) -> None:
+    right = basic(f"user:{make_key(settings, 'anna')}")
+    for header, status in ((right, 200), (right[:20] + "!" + right[20:], 401), (right[:20] + "\t" + right[20:], 401)):
+        assert app.test_client().get("/v1/keys", headers={"Authorization": header}).status_code == status
+
+
 def test_a_refusal_names_both_ways_to_send_a_key(app: OpenAPI) -> None:
     challenges = app.test_client().get("/v1/keys").headers["WWW-Authenticate"]
     assert re.fullmatch(r'Bearer realm="enlight", Basic realm="enlight", charset="UTF-8"', challenges)

@@ -15,6 +15,7 @@ from enlight.servicekit.http_docs import Document, add_answer_headers, error_ref
 _KEY = "An API key, `enl_<id>_<secret>`, made by `POST /v1/keys` or on the command line."
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "enl_<id>_<secret>", "description": _KEY},
+    "basic": {"type": "http", "scheme": "basic", "description": "Any user; the password is an API key."},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": _KEY},
 }
 _OPEN_PATHS = OPEN_RULES | {LINK_RULE.replace("<", "{").replace(">", "}")}

@@ -46,7 +46,7 @@ class Options(StrictModel):
     sd_model_checkpoint: _Name | None = Field(
         None, description="Title of a model, as `GET /sdapi/v1/sd-models` lists it.", examples=["enlight/pocket"]
     )
-    sd_checkpoint_hash: None = Field(None, description="Models have none here.")
+    sd_checkpoint_hash: Literal[""] | None = Field(None, description="Models have none here.")
     sd_vae: Literal["Automatic", "None"] = "Automatic"
     samples_format: Literal["png"] = "png"
     CLIP_stop_at_last_layers: Literal[1] = 1
@@ -204,15 +204,15 @@ class ProgressAnswer(Answer):
     )
     eta_relative: float = Field(description="Seconds left, by the time that batches took; 0: not known.")
     state: ProgressState
-    current_image: None = None
-    textinfo: None = None
+    current_image: Base64 | None = Field(None, description="There is never one.")
+    textinfo: str | None = None
 
 
 class ChosenOptions(Answer):
     """Answer of ``GET /sdapi/v1/options``."""
 
     sd_model_checkpoint: str = Field(description="The model of requests that name none.")
-    sd_checkpoint_hash: None = None
+    sd_checkpoint_hash: str | None = Field(None, description="Models have none here.")
     sd_vae: Literal["Automatic"] = "Automatic"
     samples_format: Literal["png"] = "png"
     CLIP_stop_at_last_layers: Literal[1] = 1
