@@ -36,8 +36,9 @@ INTRODUCTION = """# Settings
 Each service reads its settings once, at start, from environment variables with its own prefix. A variable with the
 prefix that is not in its table (a misspelt one) stops the start and names the nearest that exists; so does a value out
 of range. `<VARIABLE>_FILE` names a file that holds the value instead, for what holds a password. Times are in seconds,
-sizes in bytes, as the names say. This page and [.env.example](../.env.example) are made from the classes by
-`make docs`; a test compares them.
+sizes in bytes, as the names say. Where traces go is said by OpenTelemetry's own variables
+([Traces](operations.md#traces)). This page and [.env.example](../.env.example) are made from the classes by `make
+docs`; a test compares them.
 """
 
 

@@ -62,6 +62,7 @@ rm -f .venv/enlight-setup
 arguments=()
 for distribution in "${distributions[@]}"; do arguments+=(-e "$distribution"); done
 arguments+=(-e "dreambooth-api[runtime]") # its HTTP part alone is what main-api takes
+arguments+=(-e "servicekit[tracing]")     # the images have it, too
 .venv/bin/python -m pip install --quiet --disable-pip-version-check "${arguments[@]}" -r dev-scripts/requirements-dev.txt
 echo "$wanted" >.venv/enlight-setup
 echo "setup: done"

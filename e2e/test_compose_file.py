@@ -172,6 +172,23 @@ def test_the_services_know_what_they_are_given(profile: str) -> None:
     assert sorted(read) == ["dreambooth-api", "dreambooth-worker", "main-api", "upsampler"]
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_makes_spans_is_told_where_they_go(profile: str) -> None:
+    given = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_TRACES_SAMPLER": "parentbased_always_off"}
+    told = {
+        name.removesuffix("-gpu"): {
+            variable: value
+            for variable, value in service.get("environment", {}).items()
+            if variable.startswith("OTEL_")
+        }
+        for name, service in services(None, COMPOSE_PROFILES=profile, **given).items()
+    }
+    ours = {"main-api", "dashboard", "dreambooth-api", "dreambooth-worker", "bgrem", "upsampler", "realesrgan"}
+    assert {name for name, variables in told.items() if variables} == ours
+    assert all(told[name] == given for name in ours)
+    assert not any("OTEL_" in str(service.get("environment")) for service in of_profile(profile).values())
+
+
 def test_the_secrets_are_made_once_and_are_what_the_files_name(tmp_path: Path) -> None:
     folders = {"ENLIGHT_SECRETS": str(tmp_path / "secrets"), "MONGO_FOLDER": str(tmp_path / "mongodb")}
     seen = []

@@ -32,9 +32,15 @@ def compose(
 
 
 def services(profile: str | None = None, **environment: str) -> dict[str, dict[str, Any]]:
-    """What the file makes of a profile; without one, of what is committed as the default."""
+    """What the file makes of a profile; without one, of what is committed as the default. A variable of a service that
+    would be handed on, and is not given, is left out, as it is for the container."""
     chosen = [] if profile is None else ["--profile", profile]
     done = compose([*chosen, "config", "--format", "json"], environment=environment)
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]
+    for service in found.values():
+        if "environment" in service:
+            service["environment"] = {
+                name: value for name, value in service["environment"].items() if value is not None
+            }
     return found

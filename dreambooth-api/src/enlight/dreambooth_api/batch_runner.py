@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from enlight.dreambooth_api.resident_bases import ResidentBase, ResidentBases
 from enlight.dreambooth_api.text_embeddings import TextEmbeddings
 from enlight.dreambooth_api.weight_tiers import WeightTiers
 from enlight.servicekit.errors import OutOfGpuMemory
+from enlight.servicekit.tracing import Stage
 from enlight.torchkit.gpu_errors import is_out_of_memory
 
 DECODE_PIXELS = 4 * 768 * 768
@@ -153,7 +155,9 @@ class BatchRunner:
     def _sample(self, key: BatchKey, rows: list[Row], owner: BatchOwner) -> tuple[list[Row], NDArray[np.uint8]]:
         admitted = rows[0].generation.admitted
         assert admitted is not None
+        began_s = time.monotonic()
         resident, tier = self._switch(admitted.base, admitted.cached)
+        loaded_s = denoised_s = time.monotonic()
         for generation in {id(row.generation): row.generation for row in rows}.values():
             generation.start(tier, resident.scheduler)
         requests = [row.generation.request for row in rows]
@@ -170,8 +174,9 @@ class BatchRunner:
         remaining = rows
 
         def on_step(step: int, steps: int) -> list[int] | None:
-            nonlocal remaining
+            nonlocal remaining, denoised_s
             pace.step()
+            denoised_s = time.monotonic()
             wanted = owner.wanted(remaining)
             kept = [index for index, row in enumerate(remaining) if row in wanted]
             unchanged = len(kept) == len(remaining)
@@ -190,7 +195,15 @@ class BatchRunner:
             on_step=on_step,
             decode_images=max(1, DECODE_PIXELS // (key.width_px * key.height_px)),
         )
-        return remaining, pictures.cpu().numpy()
+        made = pictures.cpu().numpy()
+        for generation in {id(row.generation): row.generation for row in remaining}.values():
+            # On a GPU the last step or two are computed while the decoding is being prepared.
+            generation.add_batch(
+                Stage("load weights", began_s, loaded_s),
+                Stage("denoise", loaded_s, denoised_s),
+                Stage("decode", denoised_s, time.monotonic()),
+            )
+        return remaining, made
 
     def _switch(self, base: Base, cached: CachedModel | None) -> tuple[ResidentBase, CacheTier]:
         """The base with the model's weights in its buffers, and where they were."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enlight.dreambooth_api.admission import Admitted
 from enlight.dreambooth_api.requests import CacheTier, GenerationProgress, GenerationRequest, GenerationResult
 from enlight.servicekit.child import Task
+from enlight.servicekit.tracing import Stage
 
 
 @dataclass(eq=False)
@@ -29,6 +30,8 @@ class Generation:
     batch_images: int = 0
     cache_tier: CacheTier = "resident"
     scheduler: str = ""
+    stages: list[Stage] = field(default_factory=list)
+    """What was done for it, in this order."""
     _images: dict[int, bytes] = field(default_factory=dict)
     _denoised: int = 0
     _closed: bool = False
@@ -63,6 +66,12 @@ class Generation:
         if self.started_s is None:
             self.started_s, self.cache_tier, self.scheduler = time.monotonic(), cache_tier, scheduler
 
+    def add_batch(self, *stages: Stage) -> None:
+        """What a batch that held images of it took; before the first one it waited."""
+        if not self.stages:
+            self.stages.append(Stage("queued", self.arrived_s, stages[0].began_s))
+        self.stages.extend(stages)
+
     def denoised(self, batch_images: int) -> None:
         """One of its pictures left the GPU, in a batch of this size."""
         self._denoised += 1
@@ -83,6 +92,8 @@ class Generation:
         assert self.admitted is not None
         assert self.started_s is not None
         key = self.admitted.key
+        now_s = time.monotonic()
+        encoded = [Stage("encode", self.stages[-1].ended_s, now_s)] if self.stages else []
         return GenerationResult(
             images=tuple(self._images[image] for image in range(self.request.count)),
             model_id=self.request.model_id,
@@ -99,7 +110,8 @@ class Generation:
             batch_images=self.batch_images,
             cache_tier=self.cache_tier,
             queued_s=self.started_s - self.arrived_s,
-            run_s=time.monotonic() - self.started_s,
+            run_s=now_s - self.started_s,
+            stages=(*self.stages, *encoded),
         )
 
 

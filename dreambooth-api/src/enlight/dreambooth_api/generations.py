@@ -14,6 +14,7 @@ from enlight.dreambooth_api.schemas import GenerationBody, InferenceBody
 from enlight.dreambooth_api.settings import Settings
 from enlight.servicekit.errors import InvalidField
 from enlight.servicekit.process import Supervisor
+from enlight.servicekit.tracing import tracer
 from enlight.servicekit.worker_service import run_task
 
 RANDOM_SEED_LIMIT = 2**32
@@ -93,8 +94,10 @@ class Generations:
     def run(self, request: GenerationRequest, client_gone: Callable[[], bool]) -> GenerationResult:
         """Generates; a client that leaves takes its request with it. Raises as ``run_task`` of servicekit."""
         timeout_s = self._settings.inference_timeout_s
-        result = run_task(self._engine, request, client_gone=client_gone, timeout_s=timeout_s)
-        return cast(GenerationResult, result)
+        answer = run_task(self._engine, request, client_gone=client_gone, timeout_s=timeout_s)
+        result = cast(GenerationResult, answer)
+        tracer().record(result.stages)
+        return result
 
     def _check(self, prompt: str, prompt_field: str, count: int, count_field: str) -> None:
         if len(prompt) > self._settings.max_prompt_chars:

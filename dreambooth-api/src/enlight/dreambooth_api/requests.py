@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from enlight.servicekit.tracing import Stage
+
 TrainingKind = Literal["full", "lora"]
 ImageFormat = Literal["png", "jpeg", "webp"]
 CacheTier = Literal["resident", "gpu", "host", "disk", "bucket"]
@@ -158,6 +160,8 @@ class GenerationResult:
     """Where the model's weights were found."""
     queued_s: float
     run_s: float
+    stages: tuple[Stage, ...] = ()
+    """Its way through the engine, for a trace."""
 
 
 @dataclass(frozen=True)

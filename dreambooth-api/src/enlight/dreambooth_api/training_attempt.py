@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from enlight.dreambooth_api.attempt_history import AttemptHistory
+from enlight.dreambooth_api.attempt_stages import AttemptStages
 from enlight.dreambooth_api.attempt_versions import AttemptVersions, describe_outcome
 from enlight.dreambooth_api.bases import BaseCatalogue
 from enlight.dreambooth_api.checkpoint_mirror import CheckpointMirror
@@ -176,13 +177,20 @@ class TrainingAttempt:
             self._history.note("error", f"The attempt ends without a result: {error}")
 
     def _train_and_publish(self, lease: LeaseKeeper) -> None:
+        with AttemptStages() as stages:
+            self._reach_the_end(lease, stages)
+
+    def _reach_the_end(self, lease: LeaseKeeper, stages: AttemptStages) -> None:
         job, versions = self._job, self._versions
         if job.committed_version is None:
-            outcome = self._train(lease)
+            stages.begin("prepare")
+            outcome = self._train(lease, stages)
             lease.check()
+            stages.begin("publish")
             self._insist(partial(self._leases.commit, job.id, job.attempt, outcome.version))
             version, result = outcome.version, describe_outcome(outcome)
         else:
+            stages.begin("publish")
             version = job.committed_version
             result = versions.describe(version)
         versions.make_current(version)
@@ -191,7 +199,7 @@ class TrainingAttempt:
         _log.info("version %s of %s is published", version, job.model_id)
         versions.remove(kept=version)
 
-    def _train(self, lease: LeaseKeeper) -> TrainingOutcome:
+    def _train(self, lease: LeaseKeeper, stages: AttemptStages) -> TrainingOutcome:
         settings = self._settings
         mirror = CheckpointMirror(
             self._objects,
@@ -221,10 +229,15 @@ class TrainingAttempt:
         )
 
         with self._metrics.trainer() as measured:
-            return self._run_trainer(config, mirror, lease, measured)
+            return self._run_trainer(config, mirror, lease, measured, stages)
 
     def _run_trainer(
-        self, config: TrainerConfig, mirror: CheckpointMirror, lease: LeaseKeeper, measured: Trainer
+        self,
+        config: TrainerConfig,
+        mirror: CheckpointMirror,
+        lease: LeaseKeeper,
+        measured: Trainer,
+        stages: AttemptStages,
     ) -> TrainingOutcome:
         settings = self._settings
 
@@ -234,6 +247,7 @@ class TrainingAttempt:
             self._history.take(payload)
             if isinstance(payload, TrainingProgress):
                 measured.take(payload)
+                stages.take(payload)
                 lease.report(payload)
 
         try:

@@ -29,9 +29,11 @@ from enlight.jobkit.dispatcher import SERIALIZER, TRAIN_QUEUE, connect_queue
 from enlight.servicekit.errors import StorageUnavailable
 from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.settings import load_settings
+from enlight.servicekit.tracing import start_tracing, stop_tracing
 
 _log = logging.getLogger(__name__)
 
+_SERVICE = "dreambooth-worker"
 _QUEUE_TIMEOUT_S = 2.0
 _QUEUE_AWAY_S = 2.0
 """Pause before a queue that was away is tried again."""
@@ -94,11 +96,12 @@ def main() -> int:
     """Works until SIGTERM or SIGINT; returns the exit status.
 
     Raises:
-        SettingsError: a setting is unknown, misspelt or out of range.
+        SettingsError: a setting is unknown, misspelt or out of range, or what makes traces is not installed.
         InvalidField: the address of a bucket is none.
     """
     settings = load_settings(WorkerSettings)
-    configure_logging("dreambooth-worker", settings.log_level)
+    configure_logging(_SERVICE, settings.log_level)
+    start_tracing(_SERVICE)
     with suppress(StorageUnavailable):  # may come later; an address that is none does not
         settings.open_jobs_bucket()
         settings.open_models_bucket()
@@ -114,6 +117,7 @@ def main() -> int:
             _log.error("metrics cannot be at port %d of %s: %s", settings.metrics_port, settings.metrics_host, error)
             return 1
         work(settings.queue_url, partial(run, metrics=metrics))
+    stop_tracing()
     return 0
 
 

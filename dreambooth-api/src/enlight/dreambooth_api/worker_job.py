@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from enlight.dreambooth_api.attempt_history import AttemptHistory
+from enlight.dreambooth_api.attempt_stages import attempt_span
 from enlight.dreambooth_api.model_store import ModelStore
 from enlight.dreambooth_api.training_attempt import TrainingAttempt
 from enlight.dreambooth_api.training_queue import TRAINER
@@ -62,12 +63,13 @@ def work_on(
                 _log.info("there is nothing to do")
                 return
             of_request.enter_context(log_context(request_id=job.request_id))
-            _log.info("attempt %d begins", job.attempt)
-            history = AttemptHistory(JobHistories(database), leases, objects, job)
-            metrics.claimed(job)
-            TrainingAttempt(
-                job, leases, history, objects, models, settings, closing, trainer=trainer, metrics=metrics
-            ).run()
+            with attempt_span(job):
+                _log.info("attempt %d begins", job.attempt)
+                history = AttemptHistory(JobHistories(database), leases, objects, job)
+                metrics.claimed(job)
+                TrainingAttempt(
+                    job, leases, history, objects, models, settings, closing, trainer=trainer, metrics=metrics
+                ).run()
         except LeaseLost:
             _log.warning("the job is another attempt's now; nothing of this one counts")
         except (DatabaseUnavailable, StorageUnavailable) as error:

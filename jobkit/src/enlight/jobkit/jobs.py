@@ -69,6 +69,8 @@ class NewJob:
     and ``metadata`` as a list of ``key`` and ``value``, for a key may be any text."""
     request_id: str | None = field(default=None, kw_only=True)
     """Of the request that made it: each attempt's log lines carry it, wherever that runs."""
+    trace_parent: str | None = field(default=None, kw_only=True)
+    """Names that request's span, in W3C's form, where it was traced: each attempt's span belongs to it."""
 
 
 @dataclass(frozen=True)

@@ -61,11 +61,12 @@ class Task:
     request_id: str = ""
     job_id: str = ""
     arrived_s: float = field(default_factory=time.monotonic)
+    trace_id: str = ""
 
     @contextmanager
     def log_context(self) -> Iterator[None]:
         """Within it, this thread's log lines carry the ids under which the task was submitted."""
-        with log_context(request_id=self.request_id, job_id=self.job_id):
+        with log_context(request_id=self.request_id, job_id=self.job_id, trace_id=self.trace_id):
             yield
 
 
@@ -180,7 +181,7 @@ class ChildChannel:
             except Exception as error:  # noqa: BLE001 — a payload may fail in any way; its sender gets an answer
                 self.fail(frame.task_id, error)
             else:
-                self._tasks.put(Task(frame.task_id, body.payload, body.request_id, body.job_id))
+                self._tasks.put(Task(frame.task_id, body.payload, body.request_id, body.job_id, trace_id=body.trace_id))
         elif frame.kind is Kind.CANCEL:
             with self._lock:
                 if frame.task_id in self._open:
@@ -233,7 +234,7 @@ def main(arguments: list[str]) -> int:
     if hello.log_service:
         configure_logging(hello.log_service, hello.log_level)
     channel = ChildChannel(connection, job=hello.job)
-    with log_context(request_id=hello.request_id, job_id=hello.job_id):
+    with log_context(request_id=hello.request_id, job_id=hello.job_id, trace_id=hello.trace_id):
         try:
             _find(target)(channel, unpack(hello.argument))
         except Exception as error:

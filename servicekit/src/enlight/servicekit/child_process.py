@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 
 from enlight.servicekit.child import HANG_DUMP_SIGNAL
 from enlight.servicekit.frames import Frame, FrameConnection, Hello, Kind, pack
-from enlight.servicekit.logs import configured_logging, current_job_id, current_request_id
+from enlight.servicekit.logs import configured_logging, current_job_id, current_request_id, current_trace_id
 from enlight.servicekit.settings import child_environment
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class ChildProcess:
             log_level=logging_now.level if logging_now else "",
             request_id=current_request_id(),
             job_id=current_job_id(),
+            trace_id=current_trace_id(),
         )
         self._target = target
         self._name = name

@@ -49,6 +49,7 @@ class Hello:
     log_level: str
     request_id: str
     job_id: str
+    trace_id: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class TaskBody:
     payload: object
     request_id: str
     job_id: str
+    trace_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from enlight.servicekit.gunicorn_worker import MAX_STAYING, StayingWorker
-from enlight.servicekit.logs import gunicorn_logging
+from enlight.servicekit.logs import configured_logging, gunicorn_logging
 from enlight.servicekit.service_settings import HttpSettings
+from enlight.servicekit.tracing import require_packages, start_tracing, stop_tracing
 
 STOP_POLL_S = 0.2
 EXTENSION = "enlight"
@@ -23,7 +24,11 @@ EXTENSION = "enlight"
 
 
 def server_config(service: str, settings: HttpSettings, *, graceful_timeout_s: float) -> dict[str, object]:
-    """gunicorn's settings; ``graceful_timeout_s`` is the time that ``stop`` and the last requests get."""
+    """gunicorn's settings; ``graceful_timeout_s`` is the time that ``stop`` and the last requests get.
+
+    Raises: SettingsError, see `require_packages`.
+    """
+    require_packages()  # before there are processes that would fail one after the other
     return {
         "bind": f"{settings.host}:{settings.port}",
         "workers": 1,
@@ -52,6 +57,8 @@ def post_worker_init(worker: Any) -> None:  # noqa: ANN401 -- gunicorn's worker 
     """Watches for the worker's stop: the service must be told at once, not when the last request has ended."""
     gc.collect()
     gc.freeze()  # modules and routes live as long as the process: a look through all of them stops every request
+    if (logging_now := configured_logging()) is not None:
+        start_tracing(logging_now.service)
     service = worker.wsgi.extensions[EXTENSION]
 
     def stop_with_the_worker() -> None:
@@ -67,3 +74,4 @@ def worker_exit(server: Any, worker: Any) -> None:  # noqa: ANN401
     wsgi = getattr(worker, "wsgi", None)
     if wsgi is not None:
         wsgi.extensions[EXTENSION].stop()
+    stop_tracing()

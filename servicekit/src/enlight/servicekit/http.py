@@ -8,9 +8,10 @@ import re
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from flask import Response, g, jsonify, request
 from flask.json.provider import DefaultJSONProvider
@@ -29,6 +30,7 @@ from enlight.servicekit.logs import current_request_id, log_context
 from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.process import WorkerState
 from enlight.servicekit.schemas import ErrorBody, LiveBody, ReadyBody, ServiceInfo
+from enlight.servicekit.tracing import TRACE_HEADERS, Span, tracer
 
 logger = logging.getLogger(__name__)
 
@@ -155,10 +157,12 @@ def _add_request_checks(
     def check_request() -> None:
         given_id = request.headers.get("X-Request-ID", "")
         request_id = given_id if _REQUEST_ID.fullmatch(given_id) else new_request_id()
-        g.log_context = log_context(request_id=request_id)
-        g.log_context.__enter__()
         g.request_id = request_id
         g.started_s = time.monotonic()
+        g.span = _begin_span(request_id)
+        g.entered = ExitStack()
+        g.entered.enter_context(log_context(request_id=request_id))
+        g.entered.enter_context(g.span.active())
         authenticate()
         rule = request.url_rule.rule if request.url_rule else ""
         limit_bytes = limits.get(rule, default_limit_bytes)
@@ -172,9 +176,21 @@ def _add_request_checks(
             _refuse_repeated(request.args)
 
     @app.teardown_request
-    def leave_log_context(error: BaseException | None) -> None:
-        if context := g.pop("log_context", None):
-            context.__exit__(None, None, None)
+    def leave_contexts(error: BaseException | None) -> None:
+        if entered := g.pop("entered", None):
+            entered.close()
+
+
+def _begin_span(request_id: str) -> Span:
+    rule = request.url_rule.rule if request.url_rule else None
+    if rule in QUIET_RULES:
+        return Span()
+    known = {"http.request.method": request.method[:20], "enlight.request_id": request_id}
+    if rule is not None:
+        known["http.route"] = rule
+    name = f"{request.method[:20]} {rule or '(no route)'}"
+    parent = {header: request.headers[header] for header in TRACE_HEADERS if header in request.headers}
+    return tracer().begin(name, kind="server", parent=parent, attributes=known)
 
 
 def _refuse_repeated(query: MultiDict[str, str]) -> None:
@@ -200,7 +216,7 @@ def _add_observation(app: OpenAPI, metrics: ServiceMetrics) -> None:
         }
         if "error_code" in g:
             observed["error_code"] = g.error_code
-        started_s = g.started_s
+        started_s, span, request_id = g.started_s, g.span, g.request_id
         method = request.method
 
         def observe() -> None:
@@ -208,13 +224,35 @@ def _add_observation(app: OpenAPI, metrics: ServiceMetrics) -> None:
             metrics.observe_request(method, rule, response.status_code, duration_s)
             level = logging.DEBUG if rule in QUIET_RULES else logging.INFO
             extra = {**observed, "duration_s": round(duration_s, 4), "bytes": response.content_length}
-            logger.log(level, "%s %s %d", observed["method"], observed["rule"], response.status_code, extra=extra)
+            with span.active():
+                logger.log(level, "%s %s %d", observed["method"], observed["rule"], response.status_code, extra=extra)
+            span.note({"http.response.status_code": response.status_code})
+            code = observed.get("error_code", str(response.status_code))
+            span.end(str(code) if response.status_code >= 500 else None)
 
         if response.is_streamed:
+            response.response = _PiecesWithin(span, request_id, response.response)
             response.call_on_close(observe)
         else:
             observe()
         return response
+
+
+class _PiecesWithin:
+    """The pieces of a streamed answer, each made under the request's id and span: the request is over by then."""
+
+    def __init__(self, span: Span, request_id: str, pieces: Iterable[Any]) -> None:
+        self._span = span
+        self._request_id = request_id
+        self._pieces = iter(pieces)
+        self.close: Callable[[], None] = getattr(pieces, "close", lambda: None)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:  # noqa: ANN401 — what Flask makes bytes of
+        with log_context(request_id=self._request_id), self._span.active():
+            return next(self._pieces)
 
 
 def _add_front_page(app: OpenAPI, common: list[Tag | dict[str, Any]], service: str, version: str) -> None:

@@ -22,6 +22,7 @@ MAX_TRACE_CHARS = 20_000
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _job_id: ContextVar[str] = ContextVar("job_id", default="")
+_trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
 _STANDARD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -47,14 +48,24 @@ def current_job_id() -> str:
     return _job_id.get()
 
 
+def current_trace_id() -> str:
+    """Id of the trace that this code is part of; empty outside of one."""
+    return _trace_id.get()
+
+
 @contextmanager
-def log_context(*, request_id: str | None = None, job_id: str | None = None) -> Iterator[None]:
+def log_context(
+    *, request_id: str | None = None, job_id: str | None = None, trace_id: str | None = None
+) -> Iterator[None]:
     """Within it, every log line of this thread carries the ids; None leaves an id as it is."""
     request_token = _request_id.set(request_id) if request_id is not None else None
     job_token = _job_id.set(job_id) if job_id is not None else None
+    trace_token = _trace_id.set(trace_id) if trace_id is not None else None
     try:
         yield
     finally:
+        if trace_token is not None:
+            _trace_id.reset(trace_token)
         if job_token is not None:
             _job_id.reset(job_token)
         if request_token is not None:
@@ -69,7 +80,7 @@ def in_this_context(function: Callable[[], None]) -> Callable[[], None]:
 class JsonFormatter(logging.Formatter):
     """A record as one line of ASCII JSON: no field can start a new line or move a terminal's cursor.
 
-    Keys: time (UTC), level, logger, message, service, pid, request_id and job_id when set, ``extra`` fields,
+    Keys: time (UTC), level, logger, message, service, pid, request_id, job_id and trace_id when set, ``extra`` fields,
     and exception (the trace). Long texts are cut.
     """
 
@@ -92,6 +103,8 @@ class JsonFormatter(logging.Formatter):
             line["request_id"] = request_id
         if job_id := _job_id.get():
             line["job_id"] = job_id
+        if trace_id := _trace_id.get():
+            line["trace_id"] = trace_id
         for name, value in record.__dict__.items():
             if name not in _STANDARD_ATTRIBUTES and name not in line:
                 line[name] = _plain(value)

@@ -33,7 +33,7 @@ from enlight.servicekit.errors import (
 )
 from enlight.servicekit.frames import Frame, Kind, TaskBody, pack
 from enlight.servicekit.job_process import run_job
-from enlight.servicekit.logs import current_job_id, current_request_id
+from enlight.servicekit.logs import current_job_id, current_request_id, current_trace_id
 from enlight.servicekit.measurements import MEASURED, Measurement
 from enlight.servicekit.tickets import Ticket
 
@@ -167,7 +167,7 @@ class Supervisor:
         Raises QueueFull when ``max_pending`` tasks are in flight, WorkerUnavailable when the worker does not
         start or is being stopped.
         """
-        body = pack(TaskBody(payload, current_request_id(), current_job_id()))
+        body = pack(TaskBody(payload, current_request_id(), current_job_id(), current_trace_id()))
         with self._changed:
             if self._stopping:
                 raise WorkerUnavailable("The service is shutting down.")

@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 _FILE_SUFFIX = "_FILE"
+_TRACE_RECEIVERS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class SettingsError(Exception):
@@ -134,6 +135,14 @@ def env_example(cls: type[ServiceSettings]) -> str:
         else f"# {row.help} ({row.type})\n# {row.name}={row.default}\n"
         for row in settings_table(cls)
     )
+
+
+def traces_wanted(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether OpenTelemetry's variables, which its packages read themselves, name a receiver of traces."""
+    if environ is None:
+        environ = os.environ  # noqa: TID251
+    is_off = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return not is_off and any(environ.get(name, "").strip() for name in _TRACE_RECEIVERS)
 
 
 def child_environment(overrides: Mapping[str, str]) -> dict[str, str]:

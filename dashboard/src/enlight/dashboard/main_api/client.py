@@ -24,6 +24,7 @@ from enlight.servicekit.errors import (
     error_from_wire,
 )
 from enlight.servicekit.logs import current_request_id
+from enlight.servicekit.tracing import span
 
 CONNECT_TIMEOUT_S = 3.0
 MAX_JSON_BYTES = 16 << 20
@@ -118,12 +119,15 @@ class ApiOfSomebody:
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
         timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=timeout_s or self._api.read_timeout_s)
-        try:
-            answer = self._api.pool.request(
-                method, url, body=data, headers=sent, timeout=timeout, preload_content=False, redirect=False
-            )
-        except HTTPError as error:
-            raise _unreachable(error) from error
+        with span(f"{method} main-api", kind="client", attributes={"http.request.method": method}) as calling:
+            sent |= calling.headers()
+            try:
+                answer = self._api.pool.request(
+                    method, url, body=data, headers=sent, timeout=timeout, preload_content=False, redirect=False
+                )
+            except HTTPError as error:
+                raise _unreachable(error) from error
+            calling.note({"http.response.status_code": answer.status})
         if answer.status >= 300 and answer.status != 304:
             try:
                 raise _error_of(answer)

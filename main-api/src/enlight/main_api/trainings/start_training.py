@@ -39,6 +39,7 @@ from enlight.servicekit.errors import (
     ServiceError,
 )
 from enlight.servicekit.logs import current_request_id
+from enlight.servicekit.tracing import tracer
 
 _log = logging.getLogger(__name__)
 
@@ -263,6 +264,7 @@ class TrainingStarter:
                     retry_of=wanted.retry_of,
                     fine_tuning=options.fine_tuning,
                     request_id=current_request_id() or None,
+                    trace_parent=tracer().trace_parent(),
                 )
             )
         return job, made

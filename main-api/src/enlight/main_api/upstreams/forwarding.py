@@ -23,6 +23,7 @@ from enlight.main_api.usage.records import usage_notes
 from enlight.servicekit.errors import ClientGone
 from enlight.servicekit.http import client_gone
 from enlight.servicekit.logs import current_request_id
+from enlight.servicekit.tracing import TRACE_HEADERS
 
 RUN_SECONDS = "X-Run-Seconds"
 MODEL_VERSION = "X-Model-Version"
@@ -30,7 +31,7 @@ HASHING_THREADS = 2
 """As many cores as a gateway that passes bodies on can use besides; a full pool only makes a body wait its turn."""
 SENT_BYTES = 1024 * 1024
 """Of an answer that has to be copied to be sent, at a time."""
-_SENT_ON = ("Content-Type", "Accept", "traceparent", "tracestate")
+_SENT_ON = ("Content-Type", "Accept", *TRACE_HEADERS)
 """The request's headers that a service behind gets. No other: no key, no cookie, nothing about the connection."""
 
 

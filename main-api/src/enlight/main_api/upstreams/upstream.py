@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from socket import SHUT_RDWR, socket
 from typing import Any
@@ -30,6 +30,7 @@ from urllib3.exceptions import (
 from enlight.main_api.upstreams.answers import Promise, UpstreamAnswer, read_answer
 from enlight.main_api.upstreams.client_watch import ClientWatch
 from enlight.servicekit.errors import ClientGone, UpstreamFailed, UpstreamTimeout, WorkerUnavailable
+from enlight.servicekit.tracing import Span, span
 
 _log = logging.getLogger(__name__)
 
@@ -154,9 +155,11 @@ class Upstream:
     ) -> UpstreamAnswer:
         while True:
             line = address.line()
-            with self._watch.watching(client_gone, deadline_s, line.hang_up) as watched:
+            with self._watch.watching(client_gone, deadline_s, line.hang_up) as watched, self._span(request) as calling:
                 try:
-                    return self._exchange(address.pool, request, take_bytes)
+                    answer = self._exchange(address.pool, request, calling.headers(), take_bytes)
+                    calling.note({"http.response.status_code": answer.status})
+                    return answer
                 except HTTPError as error:
                     if watched.ended == "client_gone":
                         raise ClientGone("The client left before its answer was ready.") from error
@@ -174,10 +177,18 @@ class Upstream:
                         f"{self.name} gave a malformed answer, or none.", details={"service": self.name}
                     ) from error
 
+    def _span(self, request: UpstreamRequest) -> AbstractContextManager[Span]:
+        known = {"http.request.method": request.method, "enlight.upstream": self.name}
+        return span(f"{request.method} {self.name}", kind="client", attributes=known)
+
     def _exchange(
-        self, pool: HTTPConnectionPool, request: UpstreamRequest, take_bytes: Callable[[int], None]
+        self,
+        pool: HTTPConnectionPool,
+        request: UpstreamRequest,
+        trace_headers: Mapping[str, str],
+        take_bytes: Callable[[int], None],
     ) -> UpstreamAnswer:
-        headers = dict(request.headers)
+        headers = {**request.headers, **trace_headers}
         body = None
         if request.body is not None:
             headers["Content-Length"] = str(len(request.body))
