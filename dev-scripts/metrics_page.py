@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,6 +54,7 @@ This page is made from the services by `make docs`; a test compares it with what
 """
 
 
+@cache
 def declared() -> Mapping[str, Sequence[Declared]]:
     """By service: its metrics, but for those of the process."""
     with TemporaryDirectory() as scratch:
