@@ -20,7 +20,8 @@ from enlight.main_api.adapters.a1111.routes import a1111_picture_routes, a1111_r
 from enlight.main_api.adapters.a1111.running import RunningRequests
 from enlight.main_api.adapters.a1111.upscales import A1111Upscales
 from enlight.main_api.adapters.no_such_route import answer_no_such_route
-from enlight.main_api.adapters.openai.errors import answer_models_error
+from enlight.main_api.adapters.openai.document import MODELS_PREFIX, OPENAI_PREFIXES
+from enlight.main_api.adapters.openai.errors import answer_models_error, no_such_model_body, openai_error_body
 from enlight.main_api.adapters.openai.files_archive import ArchiveLimits
 from enlight.main_api.adapters.openai.files_records import UploadedFileRecords
 from enlight.main_api.adapters.openai.files_routes import UPLOAD_RULE, file_routes
@@ -249,7 +250,15 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     app.register_api(a1111_picture_routes(generations, A1111Upscales(behind.realesrgan, forwarder, budget)))
     app.register_api(a1111_routes(checkpoints, running))
     app.register_api(rembg_routes(behind.bgrem, forwarder))
-    answer_no_such_route(app, {f"{A1111_PREFIX}/": a1111_error_body, REMBG_ROUTE.rule: rembg_error_body})
+    answer_no_such_route(
+        app,
+        {
+            f"{A1111_PREFIX}/": a1111_error_body,
+            REMBG_ROUTE.rule: rembg_error_body,
+            **dict.fromkeys(OPENAI_PREFIXES, openai_error_body),
+            f"{MODELS_PREFIX}/": no_such_model_body,
+        },
+    )
     gateway.add_metrics(metrics)
     app.extensions["enlight"] = gateway
     if start:

@@ -7,7 +7,7 @@ from enlight.main_api.adapters.a1111.document import describe_a1111
 from enlight.main_api.adapters.openai.document import add_openai_errors
 from enlight.main_api.adapters.rembg.errors import REMBG_ERROR
 from enlight.main_api.document_links import add_links
-from enlight.main_api.keys.authentication import LINK_RULE, OPEN_RULES
+from enlight.main_api.keys.authentication import LINKS_PREFIX, OPEN_RULES
 from enlight.main_api.upstreams.picture_document import add_picture_routes, tell_of_kept_answers
 from enlight.main_api.upstreams.routes_images import REMBG_ROUTE
 from enlight.servicekit.http_docs import Document, add_answer_headers, error_reference, operations_of, shape_errors
@@ -18,7 +18,6 @@ _SCHEMES = {
     "basic": {"type": "http", "scheme": "basic", "description": "Any user; the password is an API key."},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": _KEY},
 }
-_OPEN_PATHS = OPEN_RULES | {LINK_RULE.replace("<", "{").replace(">", "}")}
 _OF_ANY_ROUTE = ("429", "503")
 """The tenant's limits, and the database: both are asked before a route is."""
 
@@ -37,7 +36,7 @@ def finish_document(document: Document, *, keys_asked: bool) -> None:
         document["components"]["securitySchemes"] = _SCHEMES
         document["security"] = [{name: []} for name in _SCHEMES]
     for path, _, operation in operations_of(document):
-        if path in _OPEN_PATHS:
+        if path in OPEN_RULES or path.startswith(LINKS_PREFIX):
             if keys_asked:
                 operation["security"] = []
             continue

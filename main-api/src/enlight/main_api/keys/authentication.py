@@ -22,8 +22,8 @@ OPEN_RULES = frozenset(
     {"/", "/live", "/ready", "/metrics", "/docs", "/docs/page.css", "/docs/page.js", "/openapi.json"}
 )
 """Routes that need no key: they tell nothing of any tenant."""
-LINK_RULE = "/v1/images/files/<picture_id>"
-"""The route whose address itself is the proof, which it checks."""
+LINKS_PREFIX = "/v1/images/files/"
+"""Below it an address itself is the proof, which the route checks."""
 MAX_REMEMBERED_KEYS = 10_000
 MAX_BASIC_CHARS = 1024
 """Of a user with a password, in base64. Nobody's name is that long, and a longer one is not decoded."""
@@ -90,9 +90,8 @@ def authenticate(authenticator: Authenticator | None) -> None:
 
     Raises: as `Authenticator.caller`.
     """
-    if request.path in OPEN_RULES:  # whatever the method: one that it does not take is a 405, not a 401
-        return
-    if request.url_rule is not None and request.url_rule.rule == LINK_RULE:
+    # Whatever the method: one that it does not take is a 405, not a 401.
+    if request.path in OPEN_RULES or request.path.startswith(LINKS_PREFIX):
         return
     g.caller = LOCAL_CALLER if authenticator is None else authenticator.caller(request.headers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import IO
 
 from flask import Request
 from pydantic import ValidationError
@@ -58,7 +59,7 @@ def read_edit_form(request: Request) -> EditForm:
 def _parts(request: Request) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
     """The form's texts and files, these in memory, which was asked for."""
     parser = FormDataParser(
-        stream_factory=lambda **_: io.BytesIO(),  # type: ignore[misc]
+        stream_factory=_in_memory,
         max_form_memory_size=request.max_form_memory_size,
         max_form_parts=MAX_FORM_PARTS,
         silent=False,
@@ -68,6 +69,12 @@ def _parts(request: Request) -> tuple[MultiDict[str, str], MultiDict[str, FileSt
     except ValueError as error:
         raise InvalidRequest("The form cannot be read.") from error
     return form, files
+
+
+def _in_memory(
+    total_content_length: int | None, content_type: str | None, filename: str | None, content_length: int | None = None
+) -> IO[bytes]:
+    return io.BytesIO()
 
 
 def _fields(form: MultiDict[str, str]) -> EditFields:

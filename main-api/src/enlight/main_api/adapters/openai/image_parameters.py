@@ -128,7 +128,7 @@ class GenerateBody(_Parameters):
 class EditFields(_Parameters):
     """``POST /v1/images/edits``: the form's fields without its files."""
 
-    prompt: Prompt | None = Field(None, description="What the edited picture shows; of a cut-out it changes nothing.")
+    prompt: Text | None = Field(None, description="What the edited picture shows; of a cut-out it changes nothing.")
     strength: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
         None, description="Not OpenAI's. How much is made anew; omitted: 0.8, with a `mask` 1."
     )

@@ -96,7 +96,7 @@ class Images:
             usage_notes().model = fields.model
             _refuse_of_a_cut_out(form)
             return self._answer(fields, link, count, partial(self._cut_out, form, network))
-        if fields.prompt is None:
+        if fields.prompt is None or not fields.prompt.strip():
             raise InvalidField.of("prompt", MISSING_FIELD)
         return self._answer(fields, link, count, lambda answer: self._generate(fields, _edits(form), answer))
 

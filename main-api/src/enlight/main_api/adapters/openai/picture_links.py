@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from enlight.jobkit.database import Documents
 from enlight.main_api.gallery.records import KeptPicture, PictureRecords
-from enlight.main_api.keys.authentication import LINK_RULE
+from enlight.main_api.keys.authentication import LINKS_PREFIX
 from enlight.main_api.keys.tenant_secrets import TenantSecrets
 from enlight.servicekit.errors import Forbidden, NotFound
 
@@ -40,8 +40,7 @@ class PictureLinks:
         """
         expires_unix_s = int(time.time()) + LINK_S
         signature = self._signature(picture, expires_unix_s)
-        path = LINK_RULE.replace("<picture_id>", picture.id)
-        return f"{root_url}{path}?{urlencode({'expires': expires_unix_s, 'signature': signature})}"
+        return f"{root_url}{LINKS_PREFIX}{picture.id}?{urlencode({'expires': expires_unix_s, 'signature': signature})}"
 
     def picture(self, picture_id: str, expires_unix_s: int, signature: str) -> KeptPicture:
         """The picture that a link is to.

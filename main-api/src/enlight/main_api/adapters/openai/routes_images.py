@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
-from flask import Response, request
+from flask import Request, Response, request
 from flask_openapi import APIBlueprint, Tag
 from flask_openapi.types import ResponseDict
 
@@ -18,17 +19,17 @@ from enlight.main_api.adapters.openai.picture_links import PictureLinks
 from enlight.main_api.gallery.gallery import Gallery
 from enlight.main_api.gallery.records import KeptPicture
 from enlight.main_api.gallery.views import PicturePath
-from enlight.main_api.keys.authentication import LINK_RULE
+from enlight.main_api.keys.authentication import LINKS_PREFIX
 from enlight.main_api.limits.admission import ByteBudget
 from enlight.main_api.unchanging_files import unchanging_file
-from enlight.servicekit.errors import NotFound
+from enlight.servicekit.errors import InvalidRequest, NotFound
 from enlight.servicekit.http_docs import without_null
 from enlight.servicekit.schemas import ErrorBody
 
 EDITS_RULE = "/v1/images/edits"
 """The one route here whose body may be large."""
-FORM_COPIES = 3
-"""A form's bytes, and of each picture the base64 and the JSON with it, are in memory together."""
+FORM_COPIES = 2
+"""A form's bytes and the base64 of its pictures are in memory together; the request with them counts by itself."""
 PARAMS = {
     "model_id": "model",
     "num_images": "n",
@@ -39,6 +40,7 @@ PARAMS = {
 }
 """What OpenAI calls the fields that the services behind name in their errors."""
 
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _IMAGES = Tag(name="OpenAI: images", description="Pictures as OpenAI's clients ask for them, of models of yours.")
 _BEHIND: ResponseDict = {str(status): ErrorBody for status in (404, 502, 504)}
 _BYTES = {"type": "string", "format": "binary"}
@@ -54,10 +56,11 @@ _FILE: ResponseDict = {
 
 def _form() -> dict[str, Any]:
     described = EditFields.model_json_schema()
+    several = {"type": "array", "items": _BYTES, "minItems": 1, "maxItems": MAX_PICTURES}
     files = {
-        ONE_IMAGE: _BYTES,
-        SEVERAL_IMAGES: {"type": "array", "items": _BYTES, "minItems": 1, "maxItems": MAX_PICTURES},
-        MASK: _BYTES,
+        ONE_IMAGE: {**_BYTES, "description": "The file of one picture."},
+        SEVERAL_IMAGES: {**several, "description": "Or the files of several."},
+        MASK: {**_BYTES, "description": "A file of the picture's size, transparent where that is painted anew."},
     }
     fields = {name: without_null(schema) for name, schema in described["properties"].items()}
     form = {
@@ -78,7 +81,7 @@ def openai_image_routes(
     routes.register_error_handler(Exception, partial(answer_openai_error, params=PARAMS))
 
     def link(picture: KeptPicture) -> str:
-        return links.link(picture, public_url or request.host_url.rstrip("/"))
+        return links.link(picture, public_url or _own_url(request))
 
     @routes.post(
         "/v1/images/generations", summary="OpenAI: generate pictures", responses={"200": ImagesView, **_BEHIND}
@@ -108,7 +111,7 @@ def openai_image_routes(
         """OpenAI retired variations, and there are none here: edit the picture, with a prompt and `strength`."""
         raise NotFound("There are no variations: use /v1/images/edits, with a prompt and a `strength` such as 0.5.")
 
-    @routes.get(LINK_RULE, summary="OpenAI: a picture by its link", responses=_FILE)
+    @routes.get(f"{LINKS_PREFIX}<picture_id>", summary="OpenAI: a picture by its link", responses=_FILE)
     def openai_linked_picture(path: PicturePath, query: LinkQuery) -> Response:
         """The file behind the `url` of a picture, for whoever has that address, until it expires."""
         picture = links.picture(path.picture_id, query.expires, query.signature)
@@ -121,3 +124,11 @@ def openai_image_routes(
         )
 
     return routes
+
+
+def _own_url(request: Request) -> str:
+    """Where the client reached the gateway, as it says: nobody else gets the answer."""
+    host = request.headers.get("Host", "")
+    if not _HOST.fullmatch(host):
+        raise InvalidRequest("The Host of the request is no address that a link could begin with.")
+    return f"{request.scheme}://{host}"
