@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 distributions=(servicekit torchkit jobkit dreambooth-api bgrem upsampler realesrgan main-api dashboard models)
-debian_packages=(fonts-noto-color-emoji redis-server nginx chromium)
+debian_packages=(fonts-noto-color-emoji redis-server nginx chromium prometheus)
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then
@@ -33,7 +33,7 @@ if [ ${#missing_packages[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "setup: installing ${missing_packages[*]}"
     new_services=()
-    for service in redis-server nginx; do
+    for service in redis-server nginx prometheus prometheus-node-exporter; do
       command -v "$service" >/dev/null || new_services+=("$service")
     done
     apt-get update -qq >/dev/null || true
