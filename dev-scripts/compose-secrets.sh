@@ -20,6 +20,7 @@ made cache_password
 made queue_password
 made cache_secret
 made dashboard_secret
+made grafana_password
 MONGO_FOLDER=$mongo_folder "$root/mongodb-server/secrets.sh"
 
 echo "mongodb://enlight:$(<"$mongo_folder/service_password")@mongodb:27017/?authSource=admin" >"$folder/mongo_url"

