@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api_docs.main_api_a1111 import A1111, REMBG
 from api_docs.main_api_models import KEYS, MODELS, USAGE
+from api_docs.main_api_openai import OPENAI_IMAGES
 from api_docs.main_api_operation import OPERATION
 from api_docs.main_api_pictures import GALLERY, PICTURES, SEED_PICTURES
 from api_docs.main_api_trainings import TRAIN, TRAININGS
@@ -14,5 +15,18 @@ MAIN_API = Section(
     "main-api",
     "Everything under one roof: first the six routes whose fields never change, then `/v1`, which can do more. Models "
     "have your own names. Equal requests for a cut-out or an enlarged picture are computed once.",
-    (TRAIN, *SEED_PICTURES, *TRAININGS, *PICTURES, *GALLERY, *A1111, REMBG, *MODELS, *KEYS, *USAGE, *OPERATION),
+    (
+        TRAIN,
+        *SEED_PICTURES,
+        *TRAININGS,
+        *PICTURES,
+        *GALLERY,
+        *OPENAI_IMAGES,
+        *A1111,
+        REMBG,
+        *MODELS,
+        *KEYS,
+        *USAGE,
+        *OPERATION,
+    ),
 )

@@ -16,8 +16,6 @@ from enlight.servicekit.errors import ServiceError
 Document = Mapping[str, Any]
 """A service's ``/openapi.json``."""
 
-OF_ANY_QUERY = "414"
-"""A URL that is too long: no route's own answer, though a route that refuses all has no better one before it."""
 TOLD_STATUSES = frozenset({"403", "404", "409", "502"})
 """Of errors that a route whose document has them must tell of; all others may be any route's."""
 
@@ -58,6 +56,8 @@ class RouteWriter:
         text = ""
         if "application/json" in kinds:
             text += self._taken("Body", kinds["application/json"]["schema"], link)
+        elif set(kinds) == {"multipart/form-data"}:
+            text += self._taken("Form", kinds["multipart/form-data"]["schema"], link)
         elif kinds:
             text += f"Body: {_one_line(body.get('description') or ' or '.join(kinds))}\n\n"
         for place, name in (
@@ -70,7 +70,10 @@ class RouteWriter:
         return text
 
     def _answer(self, route: Route, operation: Schema, link: str) -> str:
-        status, answer = next(item for item in operation["responses"].items() if item[0] != OF_ANY_QUERY)
+        good = [item for item in operation["responses"].items() if item[0].startswith("2")]
+        if not good:
+            return ""  # a route that refuses all
+        ((status, answer),) = good
         schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
         told: list[str] = [status]
         if route.answer:

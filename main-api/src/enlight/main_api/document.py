@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enlight.dreambooth_api.told_headers import TOLD_HEADERS, WHERE_IT_IS
 from enlight.main_api.adapters.a1111.document import describe_a1111
-from enlight.main_api.adapters.openai.document import add_openai_errors
+from enlight.main_api.adapters.openai.document import describe_openai
 from enlight.main_api.adapters.rembg.errors import REMBG_ERROR
 from enlight.main_api.document_links import add_links
 from enlight.main_api.keys.authentication import LINKS_PREFIX, OPEN_RULES
@@ -29,7 +29,7 @@ def finish_document(document: Document, *, keys_asked: bool) -> None:
     pictures = document["paths"]["/v1/generations"]["post"]["responses"]["200"]
     tell_of_kept_answers(pictures, only="Only where the request has a `seed`.")
     add_links(document)
-    add_openai_errors(document)
+    describe_openai(document)
     describe_a1111(document)
     shape_errors(document, REMBG_ROUTE.rule, "RembgError", REMBG_ERROR)
     if keys_asked:
