@@ -5,6 +5,7 @@ from __future__ import annotations
 from api_docs.main_api_a1111 import A1111, REMBG
 from api_docs.main_api_models import KEYS, MODELS, USAGE
 from api_docs.main_api_openai import OPENAI_IMAGES
+from api_docs.main_api_openai_training import OPENAI_TRAINING
 from api_docs.main_api_operation import OPERATION
 from api_docs.main_api_pictures import GALLERY, PICTURES, SEED_PICTURES
 from api_docs.main_api_trainings import TRAIN, TRAININGS
@@ -21,6 +22,7 @@ MAIN_API = Section(
         *TRAININGS,
         *PICTURES,
         *GALLERY,
+        *OPENAI_TRAINING,
         *OPENAI_IMAGES,
         *A1111,
         REMBG,

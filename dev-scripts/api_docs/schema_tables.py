@@ -88,6 +88,8 @@ def _kinds(field: Schema) -> list[Schema]:
 
 def _type(field: Schema, *, with_null: bool) -> str:
     names = [_kind_name(kind) for kind in _kinds(field)]
+    if not names:
+        return "null"
     nullable = any(kind.get("type") == "null" for kind in field.get("anyOf", ()))
     if with_null and nullable:
         names.append("null")

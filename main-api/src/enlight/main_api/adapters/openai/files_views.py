@@ -96,7 +96,7 @@ class FileView(Answer):
     filename: str
     purpose: Literal["fine-tune"] = "fine-tune"
     status: Literal["processed"] = Field("processed", description="A file is kept when it was checked, or not at all.")
-    status_details: None = None
+    status_details: None = Field(None, description="Always null.")
 
 
 class FilePage(Answer):

@@ -111,8 +111,12 @@ class FineTuningBody(StrictModel):
     )
     hyperparameters: Hyperparameters | None = Field(None, description="In one place: here or in `method`.")
     method: Method | None = None
-    validation_file: Annotated[None, _unsupported("a training here has no validation; leave it out")] = None
-    integrations: Annotated[None, _unsupported("trainings are told of by webhooks; leave it out")] = None
+    validation_file: Annotated[None, _unsupported("a training here has no validation; leave it out")] = Field(
+        None, description="Not supported."
+    )
+    integrations: Annotated[None, _unsupported("trainings are told of by webhooks; leave it out")] = Field(
+        None, description="Not supported."
+    )
 
 
 @dataclass

@@ -63,7 +63,7 @@ class FineTuningError(Answer):
 
     code: str
     message: str
-    param: None = None
+    param: None = Field(None, description="Always null.")
 
 
 class AskedHyperparameters(Answer):
@@ -106,10 +106,10 @@ class FineTuningView(Answer):
     organization_id: str = Field(description="The tenant.")
     seed: int
     training_file: str = Field(description="Empty: it was begun on `/v1/trainings`, with photos of its own.")
-    validation_file: None = None
+    validation_file: None = Field(None, description="Always null.")
     result_files: list[str] = Field([], description="Always empty.")
     integrations: list[str] = Field([], description="Always empty.")
-    trained_tokens: None = None
+    trained_tokens: None = Field(None, description="Always null.")
 
 
 class FineTuningPage(Answer):
@@ -124,9 +124,9 @@ class CheckpointPage(Answer):
     """Checkpoints that are models: there are none."""
 
     object: Literal["list"] = "list"
-    data: list[str] = Field([], max_length=0, description="Always empty.")
-    first_id: None = None
-    last_id: None = None
+    data: list[str] = Field([], description="Always empty.")
+    first_id: None = Field(None, description="Always null.")
+    last_id: None = Field(None, description="Always null.")
     has_more: Literal[False] = False
 
 
