@@ -14,6 +14,7 @@ from enlight.bgrem.requests import Colour
 _COLOUR_NAMES: dict[str, Colour] = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
 _HEXADECIMAL = "#([0-9a-fA-F]{6}|[0-9a-fA-F]{8})"
 _DECIMAL = "[0-9]{1,3}( ?, ?[0-9]{1,3}){2,3}"
+_REMBG_DECIMAL = " *[0-9]{1,3} *(, *[0-9]{1,3} *){2,3}"
 _COLOUR_PATTERN = f"^({'|'.join(_COLOUR_NAMES)}|{_HEXADECIMAL}|{_DECIMAL})$"
 """What a schema can say of a colour; that its numbers end at 255 is not in it."""
 
@@ -47,7 +48,7 @@ def _colour_text(value: object) -> object:
 def _rembg_colour_text(value: object) -> object:
     if value == "":
         return None
-    if isinstance(value, str) and not re.fullmatch(r" *[0-9]+ *(, *[0-9]+ *){2,3}", value, re.ASCII):
+    if isinstance(value, str) and not re.fullmatch(_REMBG_DECIMAL, value):
         raise PydanticCustomError("colour", "must be r,g,b,a: four numbers up to 255")
     return value.replace(" ", "") if isinstance(value, str) else value
 
@@ -69,6 +70,14 @@ ColourText = Annotated[
     BeforeValidator(_colour_text),
     Field(examples=["white"], json_schema_extra={"pattern": _COLOUR_PATTERN}),
 ]
-RembgColourText = Annotated[ColourText | None, BeforeValidator(_rembg_colour_text)]
-"""rembg's ``bgc``: numbers only."""
+RembgColourText = Annotated[
+    Annotated[
+        str,
+        BeforeValidator(_colour_text),
+        Field(examples=["255,255,255,255"], json_schema_extra={"pattern": f"^({_REMBG_DECIMAL})?$"}),
+    ]
+    | None,
+    BeforeValidator(_rembg_colour_text),
+]
+"""rembg's ``bgc``: numbers only; empty, as its own form sends it: none."""
 AsJson = BeforeValidator(_extras)

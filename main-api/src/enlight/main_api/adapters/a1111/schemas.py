@@ -37,7 +37,15 @@ class IgnoringModel(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
+def _all_or_nothing(value: float) -> float:
+    if value not in (0, 1):
+        raise PydanticCustomError("not_here", "is not to be had here: 0 or 1 only")
+    return value
+
+
 _Name = Annotated[str, StringConstraints(max_length=200)]
+Flag = Annotated[int, Field(ge=0, le=1)]
+"""A1111 has numbers where others have booleans. (A literal 0 would take false as well.)"""
 
 
 class Options(StrictModel):
@@ -49,7 +57,7 @@ class Options(StrictModel):
     sd_checkpoint_hash: Literal[""] | None = Field(None, description="Models have none here.")
     sd_vae: Literal["Automatic", "None"] = "Automatic"
     samples_format: Literal["png"] = "png"
-    CLIP_stop_at_last_layers: Literal[1] = 1
+    CLIP_stop_at_last_layers: Annotated[int, Field(ge=1, le=1)] = 1
 
 
 class GenerationFields(IgnoringModel):
@@ -99,15 +107,15 @@ class ImageToImageBody(GenerationFields):
         description="The picture to begin from, as base64 or `data:` URL; no address, nothing is fetched."
     )
     denoising_strength: Annotated[float, Field(gt=0, le=1)] = Field(0.75, description="How little of it stays.")
-    resize_mode: Literal[0, 1, 2] = Field(
+    resize_mode: Annotated[int, Field(ge=0, le=2)] = Field(
         0, description="To `width` and `height`: 0 stretched, 1 covering them and cut, 2 within them, edges drawn out."
     )
     mask: Base64 | None = Field(None, description="White where the picture is painted anew; transparency counts.")
     mask_blur: Annotated[int, Field(ge=0, le=64)] = Field(
         4, description="Pixels over which what is new goes over into what stays."
     )
-    inpainting_mask_invert: Literal[0, 1] = Field(0, description="1: black is painted anew.")
-    inpainting_fill: Literal[0, 1] = Field(
+    inpainting_mask_invert: Flag = Field(0, description="1: black is painted anew.")
+    inpainting_fill: Flag = Field(
         0, description="Where painting begins: 0 from the surroundings' colours, 1 from the picture itself."
     )
     inpaint_full_res: bool = Field(
@@ -121,7 +129,7 @@ class ImageToImageBody(GenerationFields):
 class ExtrasFields(IgnoringModel):
     """What the two routes that enlarge have in common."""
 
-    resize_mode: Literal[0, 1] = Field(
+    resize_mode: Flag = Field(
         0, description="0: by `upscaling_resize`; 1: to cover `upscaling_resize_w` and `upscaling_resize_h`."
     )
     upscaling_resize: Annotated[float, Field(gt=0, le=128)] = 2
@@ -131,7 +139,9 @@ class ExtrasFields(IgnoringModel):
     upscaler_1: _Name = Field("None", description="As `GET /sdapi/v1/upscalers` lists them; `None` enlarges nothing.")
     upscaler_2: _Name = "None"
     extras_upscaler_2_visibility: Annotated[float, _not_here("a mix of two upscalers")] = 0
-    gfpgan_visibility: Literal[0, 1] = Field(0, description="1: faces are restored, by an R-ESRGAN upscaler only.")
+    gfpgan_visibility: Annotated[float, AfterValidator(_all_or_nothing), Field(json_schema_extra={"enum": [0, 1]})] = (
+        Field(0, description="1: faces are restored, by an R-ESRGAN upscaler only.")
+    )
     codeformer_visibility: Annotated[float, _not_here("CodeFormer; gfpgan_visibility 1 restores faces")] = 0
 
 
