@@ -147,12 +147,13 @@ def test_every_pod_is_confined_watched_and_may_be_disrupted_one_at_a_time(folder
             assert container["startupProbe"]["httpGet"]["path"] == "/ready"
             assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
             assert container["livenessProbe"]["httpGet"]["path"] == "/live"
-            annotations = deployment["spec"]["template"]["metadata"]["annotations"]
-            assert annotations == {
-                "prometheus.io/scrape": "true",
-                "prometheus.io/port": str(container["ports"][0]["containerPort"]),
-                "prometheus.io/path": "/metrics",
-            }
+        # A worker has no service, and is asked for its metrics all the same
+        assert deployment["spec"]["template"]["metadata"]["annotations"] == {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(container["ports"][0]["containerPort"]),
+            "prometheus.io/path": "/metrics",
+        }
+        assert container["ports"][0]["name"] == "http"  # as the network policies call it
 
 
 def _selects(selector: Manifest, labels: dict[str, str]) -> bool:

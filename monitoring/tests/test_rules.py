@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,18 @@ def test_the_configuration_for_kubernetes_is_one_but_for_the_discovery(tmp_path:
     (tmp_path / "config.yml").write_text(yaml.safe_dump(config))
     done = promtool("check", "config", tmp_path / "config.yml")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_cluster_gets_configuration_rules_and_dashboard() -> None:
+    kubectl = Path(sys.executable).with_name("kubectl")
+    done = subprocess.run([kubectl, "kustomize", MONITORING], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    made = {each["metadata"]["name"]: each for each in yaml.safe_load_all(done.stdout)}
+    config = made["enlight-prometheus"]["data"]
+    wanted = yaml.safe_load(config["prometheus-kubernetes.yml"])["rule_files"]
+    assert {name: config[name] for name in wanted} == {name: (RULES / name).read_text() for name in wanted}
+    assert json.loads(made["enlight-dashboards"]["data"]["enlight.json"])["uid"] == "enlight-suite"
+    assert {each["metadata"]["namespace"] for each in made.values()} == {"monitoring"}
 
 
 def test_every_service_is_scraped_under_its_own_name() -> None:
