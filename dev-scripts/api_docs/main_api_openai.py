@@ -39,11 +39,12 @@ OPENAI_IMAGES: tuple[Route, ...] = (
         answer '["data"][0]["b64_json"]' < answer.json | base64 -d > openai-edited.png
         """,
         """
+        to_edit = {"image": pathlib.Path("picture.png").read_bytes()}
         fields = {"model": "cutout"}
-        answer = requests.post(f"{API}/v1/images/edits", data=fields, files={"image": open("picture.png", "rb")}).json()
+        answer = requests.post(f"{API}/v1/images/edits", data=fields, files=to_edit).json()
         save("openai-cut-out.png", answer["data"][0]["b64_json"])
         fields = {"model": "python-robot", "prompt": "a sks robot on the beach", "strength": 0.6}
-        answer = requests.post(f"{API}/v1/images/edits", data=fields, files={"image": open("picture.png", "rb")}).json()
+        answer = requests.post(f"{API}/v1/images/edits", data=fields, files=to_edit).json()
         save("openai-edited.png", answer["data"][0]["b64_json"])
         """,
         '{"created": 1795000000, "data": [{"b64_json": "...", "seed": 123}], "background": "opaque", '
@@ -60,7 +61,7 @@ OPENAI_IMAGES: tuple[Route, ...] = (
         curl -sS $API/v1/images/variations -F image=@picture.png
         """,
         """
-        requests.post(f"{API}/v1/images/variations", files={"image": open("picture.png", "rb")}).json()
+        requests.post(f"{API}/v1/images/variations", files=to_edit).json()
         """,
         errors=((NotFound, "always"),),
         refused=(NotFound, "always"),

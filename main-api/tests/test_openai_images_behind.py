@@ -119,6 +119,15 @@ def test_a_transparent_picture_is_made_as_png_and_cut_out_in_its_format(
     assert behind["bgrem"].seen[0].body == png()
 
 
+def test_a_file_that_cannot_be_transparent_is_refused_before_anything_is_made(
+    listening: Listening, behind: dict[str, StandIn]
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        listening.client().images.generate(model=POCKET, prompt="a", background="transparent", output_format="jpeg")
+    assert caught.value.param == "output_format"
+    assert behind["dreambooth"].seen == []
+
+
 def test_a_mask_without_a_transparent_part_is_refused() -> None:
     for pixels in (np.full((8, 8, 3), 0, np.uint8), np.full((8, 8, 4), 1, np.uint8)):
         with pytest.raises(InvalidField, match="mask"):
