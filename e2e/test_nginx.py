@@ -221,19 +221,21 @@ def test_one_id_and_one_line_of_json_for_each_request(front: Front, backends: li
 
 
 @pytest.mark.parametrize(
-    ("path", "size_bytes", "status"),
+    ("service", "path", "size_bytes", "status"),
     [
-        ("/inference", 39 * MIB, 200),
-        ("/inference", 41 * MIB, 413),
-        ("/train", 255 * MIB, 200),
-        ("/train", 257 * MIB, 413),
+        ("DREAMBOOTH_API", "/inference", 39 * MIB, 200),
+        ("DREAMBOOTH_API", "/inference", 41 * MIB, 413),
+        ("DREAMBOOTH_API", "/train", 255 * MIB, 200),
+        ("DREAMBOOTH_API", "/train", 257 * MIB, 413),
+        ("MAIN_API", "/v1/files", 255 * MIB, 200),
+        ("MAIN_API", "/v1/files", 257 * MIB, 413),
     ],
 )
 def test_bodies_up_to_what_the_services_take(
-    tmp_path: Path, backends: list[StandIn], path: str, size_bytes: int, status: int
+    tmp_path: Path, backends: list[StandIn], service: str, path: str, size_bytes: int, status: int
 ) -> None:
     urls = [backend.url for backend in backends]
-    with nginx_before(urls, tmp_path, read_timeout_s=30) as front:
+    with nginx_before(urls, tmp_path, read_timeout_s=30, service=service) as front:
         answer = post(front, path, json=None, data=bytes(size_bytes), headers={"X-Request-ID": "big"})
         assert answer.status_code == status
         if status == 413:

@@ -364,6 +364,13 @@ def test_a_tenant_s_waiting_jobs_are_bounded(around: Surroundings) -> None:
             create(client, file_id, seed=1)
 
 
+def test_photos_that_the_memory_has_no_room_for_are_refused_for_now(around: Surroundings) -> None:
+    with listening_gateway(around, max_buffered_bytes=500) as small, small.client() as client:
+        file_id = upload(client)
+        with pytest.raises(openai.InternalServerError, match="come again when it is less busy"):
+            create(client, file_id)
+
+
 # Following
 
 
