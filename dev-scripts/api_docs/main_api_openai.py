@@ -35,7 +35,7 @@ OPENAI_IMAGES: tuple[Route, ...] = (
         curl -sS $API/v1/images/edits -F model=cutout -F image=@picture.png > answer.json
         answer '["data"][0]["b64_json"]' < answer.json | base64 -d > openai-cut-out.png
         curl -sS $API/v1/images/edits -F model=curl-robot -F prompt='a sks robot on the beach' -F strength=0.6 \\
-          -F image=@picture.png > answer.json
+          -F seed=7 -F image=@picture.png > answer.json
         answer '["data"][0]["b64_json"]' < answer.json | base64 -d > openai-edited.png
         """,
         """
@@ -43,11 +43,11 @@ OPENAI_IMAGES: tuple[Route, ...] = (
         fields = {"model": "cutout"}
         answer = requests.post(f"{API}/v1/images/edits", data=fields, files=to_edit).json()
         save("openai-cut-out.png", answer["data"][0]["b64_json"])
-        fields = {"model": "python-robot", "prompt": "a sks robot on the beach", "strength": 0.6}
+        fields = {"model": "python-robot", "prompt": "a sks robot on the beach", "strength": 0.6, "seed": 7}
         answer = requests.post(f"{API}/v1/images/edits", data=fields, files=to_edit).json()
         save("openai-edited.png", answer["data"][0]["b64_json"])
         """,
-        '{"created": 1795000000, "data": [{"b64_json": "...", "seed": 123}], "background": "opaque", '
+        '{"created": 1795000000, "data": [{"b64_json": "...", "seed": 7}], "background": "opaque", '
         '"output_format": "png", "size": "64x64", "model": "curl-robot", "model_version": "..."}',
         more="`mask` is a picture of the same size whose fully transparent parts are painted anew; the rest stays as "
         "it is, to the pixel. To OpenAI several pictures are references for one; here each gets edits, or a cut- "
