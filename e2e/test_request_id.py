@@ -18,7 +18,7 @@ from nginx_front import Front, needs_nginx, nginx_before
 from otlp_receiver import OtlpReceiver, ReceivedSpan, otlp_receiver
 from training_receivers import Receiver, http_receiver
 
-pytestmark = needs_nginx
+pytestmark = [needs_nginx, pytest.mark.timeout(600)]
 
 WORKERS = ("worker", "worker-2")
 TRAINED_UNDER, REPEATED_UNDER = "training-request", "repeated-request"
@@ -51,10 +51,15 @@ class Site:
     folder: Path
     receiver: OtlpReceiver
 
+    @staticmethod
+    def headers(request_id: str) -> dict[str, str]:
+        """Those of a client that knows what it does."""
+        return {"X-Request-ID": request_id, "traceparent": f"00-{trace_of(request_id)}-{CALLER}-01"}
+
     def ask(self, path: str, request_id: str, body: dict[str, Any], **headers: str) -> requests.Response:
         """What a POST through nginx is answered."""
-        traced = {"X-Request-ID": request_id, "traceparent": f"00-{trace_of(request_id)}-{CALLER}-01"}
-        answer = requests.post(f"{self.front.url}{path}", json=body, headers=traced | headers, timeout=120)
+        sent = self.headers(request_id) | headers
+        answer = requests.post(f"{self.front.url}{path}", json=body, headers=sent, timeout=120)
         assert (answer.ok, answer.headers["X-Request-ID"]) == (True, request_id), answer.text
         return answer
 
@@ -106,7 +111,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @contextmanager
 def running(folder: Path) -> Iterator[tuple[LocalSuite, Front]]:
     with (
-        LocalSuite(folder / "data", folder, services=["dreambooth-api"], workers=2, settings=SETTINGS) as suite,
+        LocalSuite(
+            folder / "data", folder, services=["dreambooth-api"], page=True, workers=2, settings=SETTINGS
+        ) as suite,
         nginx_before([suite.url], folder, read_timeout_s=120, service="MAIN_API") as front,
     ):
         yield suite, front
@@ -220,6 +227,24 @@ def test_pictures_are_logged_and_traced_under_one_id_down_to_the_engine(site: Si
     assert {stage.parent_id for stage in stages} == {answered.span_id}
     assert [stage.ended_ns for stage in stages[:-1]] == [stage.began_ns for stage in stages[1:]]
     assert answered.began_ns <= stages[0].began_ns < stages[-1].ended_ns <= answered.ended_ns
+
+
+def test_the_page_passes_id_and_trace_on(site: Site) -> None:
+    answer = requests.get(f"{site.suite.dashboard.url}/run", headers=site.headers("page"), timeout=30)
+    assert (answer.status_code, answer.headers["X-Request-ID"]) == (200, "page")
+
+    def parents(service: str, kind: str) -> dict[str, str]:
+        return {
+            span.span_id: span.parent_id
+            for span in site.receiver.of_trace(trace_of("page"))
+            if (span.service, span.kind) == (service, kind)
+        }
+
+    [(shown, caller)] = eventually(lambda: parents("dashboard", "server"), "the page's span").items()
+    calls = parents("dashboard", "client")
+    assert (caller, set(calls.values())) == (CALLER, {shown})
+    eventually(lambda: set(parents("main-api", "server").values()) == set(calls), "the spans of what it asked")
+    assert len(site.lines_of("main-api", "page")) == len(calls)
 
 
 def test_no_attribute_says_what_was_asked_for(site: Site, trained: Trained) -> None:
