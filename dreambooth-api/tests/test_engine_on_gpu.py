@@ -12,6 +12,7 @@ import pytest
 import torch
 from gpu_memory import room_bytes
 from numpy.typing import NDArray
+from PIL import Image
 from published_models import manifest_of, write_full, write_lora
 from tiny_base import build_tiny_base
 
@@ -21,6 +22,7 @@ from enlight.dreambooth_api.batching import BatchKey
 from enlight.dreambooth_api.fine_tune import FineTune, read_fine_tune
 from enlight.dreambooth_api.generation import Generation, Row
 from enlight.dreambooth_api.pure.inference import sample, sample_conditioned
+from enlight.dreambooth_api.pure.starts import InitImages
 from enlight.dreambooth_api.requests import Base, GenerationRequest
 from enlight.dreambooth_api.resident_bases import ResidentBase, ResidentBases
 from enlight.dreambooth_api.weight_tiers import WeightTiers
@@ -78,6 +80,36 @@ def test_half_precision_pictures_are_those_of_diffusers(base: Base, resident: Re
     )
     # When both draw from the same seeds, then the pictures differ by rounding only
     difference = np.abs(pixels(resident).astype(int) - theirs.astype(int))
+    print(f"fp16 against diffusers: mean {difference.mean():.3f}, largest {difference.max()} levels")
+    assert difference.mean() < 3
+    assert theirs.std() > 10
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["image", "masked"])
+def test_half_precision_pictures_from_pictures_are_those_of_diffusers(
+    base: Base, resident: ResidentBase, masked: bool
+) -> None:
+    # Given pictures to begin from, and a mask
+    images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in SEEDS]
+    mask = np.zeros((64, 64), np.uint8)
+    mask[13:50, 20:41] = 255
+    arguments: dict[str, Any] = {"image": [Image.fromarray(image) for image in images], "strength": 0.5}
+    pipeline: Any = diffusers_reference.load_pipeline(base.folder)
+    pipeline.to(GPU, torch.float16)
+    other: Any = diffusers_reference.from_images(pipeline)
+    if masked:
+        other = diffusers_reference.from_masked_images(pipeline)
+        arguments |= {"mask_image": [Image.fromarray(mask)] * 2, "width": 64, "height": 64}
+    # When both begin from them
+    theirs = diffusers_reference.pictures(other, PROMPTS, SEEDS, num_inference_steps=4, guidance_scale=3.0, **arguments)
+    repaint = [torch.from_numpy(mask > 127)] * 2 if masked else None
+    init_images = InitImages([torch.from_numpy(image) for image in images], repaint, first_step=2)
+    ours = sample(
+        resident.pipeline, PROMPTS, seeds=SEEDS, steps=4, guidance_scales=3.0, width_px=64, height_px=64,
+        init_images=init_images,
+    )  # fmt: skip
+    # Then the pictures differ by rounding only
+    difference = np.abs(ours.cpu().numpy().astype(int) - theirs.astype(int))
     print(f"fp16 against diffusers: mean {difference.mean():.3f}, largest {difference.max()} levels")
     assert difference.mean() < 3
     assert theirs.std() > 10
