@@ -52,12 +52,19 @@ DREAMBOOTH_API = Section(
             """
             curl -sS http://127.0.0.1:5000/v1/generations -H 'Content-Type: application/json' \\
               -d '{"prompt": "a robot in the snow", "model_id": "enlight/pocket", "seed": 7}' > answer.json
+            curl -sS http://127.0.0.1:5000/v1/generations -H 'Content-Type: application/json' -d @- <<EOF > other.json
+            {"prompt": "a robot on the beach", "model_id": "enlight/pocket", "seed": 8,
+             "image": "$(answer '["images"][0]' < answer.json)", "strength": 0.6}
+            EOF
             """,
             """
             body = {"prompt": "a robot in the snow", "model_id": "enlight/pocket", "seed": 7}
             answer = requests.post("http://127.0.0.1:5000/v1/generations", json=body).json()
+            body |= {"prompt": "a robot on the beach", "image": answer["images"][0], "strength": 0.6}
+            other = requests.post("http://127.0.0.1:5000/v1/generations", json=body).json()
             """,
-            errors=(*NO_MODEL, *BUSY),
+            more="The second request begins from the picture of the first one.",
+            errors=(*BAD_PICTURE, *NO_MODEL, *BUSY),
         ),
         Route(
             "POST /v1/trainings",

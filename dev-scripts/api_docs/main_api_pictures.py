@@ -104,16 +104,30 @@ PICTURES: tuple[Route, ...] = (
          "seed": 7, "num_inference_steps": 20, "guidance_scale": 6, "format": "webp"}
         EOF
         answer '["images"][0]' < answer.json | base64 -d > snow.webp
+        half=iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAGklEQVR42mNkYGBg+M/AwMDEAAWjjFEG8QwAyyMBf5gYzUkAAAAASUVORK5CYII=
+        curl -sS $API/v1/generations -H 'Content-Type: application/json' -d @- <<EOF > painted.json
+        {"prompt": "a sks robot on the beach", "model_id": "curl-robot", "seed": 8,
+         "image": "$(answer '["images"][0]' < answer.json)", "mask": "$half"}
+        EOF
+        answer '["images"][0]' < painted.json | base64 -d > painted.png
         """,
         """
         body = {"prompt": "a sks robot in the snow", "negative_prompt": "blurred", "model_id": "python-robot",
                 "seed": 7, "num_inference_steps": 20, "guidance_scale": 6, "format": "webp"}
         answer = requests.post(f"{API}/v1/generations", json=body).json()
         save("snow.webp", answer["images"][0])
+        half = ("iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAGklEQVR4"
+                "2mNkYGBg+M/AwMDEAAWjjFEG8QwAyyMBf5gYzUkAAAAASUVORK5CYII=")
+        body = {"prompt": "a sks robot on the beach", "model_id": "python-robot", "seed": 8,
+                "image": answer["images"][0], "mask": half}
+        painted = requests.post(f"{API}/v1/generations", json=body).json()
+        save("painted.png", painted["images"][0])
         """,
         '{"images": ["..."], "format": "webp", "model_id": "curl-robot", "seed": 7, "num_inference_steps": 20, '
         '"scheduler": "...", "width": 64, "height": 64, "cache_tier": "resident", "run_s": 0.4}',
-        errors=(*NO_MODEL, *BEHIND),
+        more="The second request paints the right half of the first one's picture anew: its mask of 64 × 64 pixels is "
+        "white there.",
+        errors=(*BAD_PICTURE, *NO_MODEL, *BEHIND),
     ),
     Route(
         "POST /v1/cutout",
@@ -187,8 +201,8 @@ GALLERY: tuple[Route, ...] = (
 
         """,
         more='`picture` has the picture as `GET /v1/pictures/{picture_id}` shows it, `end` is `{"made": 3}`, `error` '
-        "has a `code` and a `message` besides.",
-        errors=(*NO_MODEL, *BEHIND),
+        "has a `code` and a `message` besides. Of a picture to begin from only that there was one is kept.",
+        errors=(*BAD_PICTURE, *NO_MODEL, *BEHIND),
     ),
     Route(
         "GET /v1/pictures",
