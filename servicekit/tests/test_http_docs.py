@@ -166,6 +166,26 @@ def test_errors_of_some_paths_may_have_a_body_of_their_own() -> None:
     assert "x-error-shape" not in str(document)
 
 
+def test_errors_with_a_body_of_their_own_may_have_another_status_for_a_bad_field() -> None:
+    # Given a service whose clients know no 422
+    app = create_service_app(
+        service="theirs",
+        version="1",
+        description="",
+        readiness=lambda: Readiness("ready"),
+        default_body_limit_bytes=SMALL_BYTES,
+        finish_document=lambda document: shape_errors(document, "/theirs/", "TheirError", {}, field_status="400"),
+    )
+    app.get("/theirs/thing", responses={"200": {"description": "Done."}})(_view("thing", Options))
+    # When its document is made
+    document = document_of(app)
+    # Then a bad field is a 400, which says so
+    assert set(document["paths"]["/theirs/thing"]["get"]["responses"]) == {"200", "400", "414"}
+    described = document["components"]["responses"]
+    assert "`invalid_field`" in described["TheirError400"]["description"]
+    assert "`invalid_request`" in described["TheirError400"]["description"]
+
+
 def _view(name: str, query: type[BaseModel]) -> Callable[..., dict[str, Any]]:
     def view(query: Any) -> dict[str, Any]:
         return {}
