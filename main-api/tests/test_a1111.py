@@ -394,6 +394,8 @@ def test_what_dreambooth_api_says_of_a_field_is_said_in_a1111_s_words(
     told = {"message": "x", "error": {"code": "invalid_field", "details": {"fields": fields}, "request_id": "r"}}
     servers.behind["dreambooth"].answer = lambda seen: json_http(told, status=422)
     assert detail(anna.post("txt2img", {"prompt": "a cat", "batch_size": 17}), 422) == "batch_size: must be at most 16"
+    servers.behind["dreambooth"].answer = lambda seen: error_http(422, "invalid_field")
+    assert anna.post("txt2img", {"prompt": "a cat"}).json() == {"detail": "No."}
     servers.behind["dreambooth"].answer = lambda seen: error_http(503, "queue_full")
     refused = anna.post("txt2img", {"prompt": "a cat"})
     assert detail(refused, 503) == "No."

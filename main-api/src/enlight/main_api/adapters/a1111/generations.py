@@ -116,8 +116,9 @@ class A1111Generations:
             with self._generator.generate(asked) as generated:
                 yield generated
         except InvalidField as error:
-            fields = error.details["fields"]
-            assert isinstance(fields, list)
+            fields = error.details.get("fields")
+            if not isinstance(fields, list):
+                raise
             raise InvalidField.of_fields(
                 [(_FIELDS.get(each["field"], each["field"]), each["message"]) for each in fields]
             ) from None
