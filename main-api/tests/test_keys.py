@@ -129,6 +129,29 @@ def test_a_key_is_taken_as_the_password_of_any_user(app: OpenAPI, settings: Sett
 
 
 @pytest.mark.parametrize(
+    ("of_the_page", "status"),
+    [
+        ({"Origin": "http://localhost"}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://elsewhere.example"}, 401),
+        ({"Origin": "http://localhost:81"}, 401),
+        ({"Origin": "null"}, 401),
+        ({"Sec-Fetch-Site": "cross-site"}, 401),
+        ({"Sec-Fetch-Site": "same-site"}, 401),
+    ],
+)
+def test_a_browser_s_remembered_password_does_not_serve_another_server_s_page(
+    app: OpenAPI, settings: Settings, of_the_page: dict[str, str], status: int
+) -> None:
+    key = make_key(settings, "anna")
+    remembered = {"Authorization": basic(f"anna:{key}"), **of_the_page}
+    assert app.test_client().get("/v1/keys", headers=remembered).status_code == status
+    by_a_program = {"Authorization": f"Bearer {key}", **of_the_page}
+    assert app.test_client().get("/v1/keys", headers=by_a_program).status_code == 200
+
+
+@pytest.mark.parametrize(
     "header",
     [
         "Basic",

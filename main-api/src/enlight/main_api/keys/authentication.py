@@ -125,7 +125,17 @@ def _key_text(headers: Headers) -> str:
         return credentials.strip()
     # A server in front may have a Basic user of its own: the header that is only ours comes first.
     key = headers.get("X-API-Key", "")
-    return key or (_password(credentials.strip()) if scheme.lower() == "basic" else "")
+    if key or scheme.lower() != "basic" or _is_of_another_page(headers):
+        return key
+    return _password(credentials.strip())
+
+
+def _is_of_another_page(headers: Headers) -> bool:
+    """Whether a browser asks for another server's page: it remembers a password, and sends it whoever's page asks."""
+    origin = headers.get("Origin")
+    if origin is not None and origin.partition("://")[2] != headers.get("Host"):
+        return True
+    return headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
 
 
 def _password(credentials: str) -> str:
