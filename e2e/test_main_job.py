@@ -240,6 +240,7 @@ def test_the_root_the_health_routes_the_metrics_and_the_documents(service: Local
     assert "/train" in get(service, "/openapi.json").json()["paths"]
     assert "text/html" in get(service, "/docs").headers["Content-Type"]
     assert sample(metrics_text(service.url), "enlight_trainings_running") == 0
+    assert post(service, "/v1/generations", generation_body()).status_code == 200
     eventually(
         lambda: sample(metrics_text(service.url), "enlight_pictures_total", operation="generation") > 0,
         "what the engine tells of itself",
