@@ -210,7 +210,11 @@ def test_pictures_are_logged_and_traced_under_one_id_down_to_the_engine(site: Si
     request_id = f"picture{path.replace('/', '-')}"
     site.ask(path, request_id, {"model_id": POCKET, "prompt": PROMPT, "num_inference_steps": 2, "seed": 1})
     assert site.paths_at_nginx(request_id) == [path]
-    assert [line["rule"] for line in site.lines_of("main-api", request_id) if "rule" in line] == [path]
+
+    def rules() -> list[str]:  # a stream's line is written when its end is sent
+        return [line["rule"] for line in site.lines_of("main-api", request_id) if "rule" in line]
+
+    assert eventually(rules, "the request's line") == [path]
     lines = site.lines_of("dreambooth-api", request_id)
     assert {line["logger"] for line in lines} >= {"enlight.servicekit.http", "enlight.dreambooth_api.delivery"}
     assert len({line["pid"] for line in lines}) == 2, "the service's process and the engine's"
