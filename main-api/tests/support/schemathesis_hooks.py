@@ -12,7 +12,6 @@ import zlib
 from typing import Any, TypeAlias
 
 import schemathesis
-from photo_zips import zip_of
 from schemathesis import Case, CheckContext, HookContext
 from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.core.transport import Response
@@ -24,7 +23,6 @@ AnyCase: TypeAlias = "Case[Any]"
 MAX_TEXT_CHARS = 2000
 """What the services take by default. The document says what they can be set to, which takes long to generate."""
 _PICTURE = base64.b64decode(EXAMPLE_PICTURE)
-_PHOTOS = zip_of({"face.png": _PICTURE})
 _PICTURE_FIELDS = {
     "input_image",
     "image",
@@ -90,9 +88,8 @@ def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> 
     if isinstance(case.body, bytes):
         case.body = _PICTURE
     elif isinstance(case.body, dict):
-        file = _PHOTOS if case.path == "/v1/files" else _PICTURE
         fields = {
-            name: _with_pictures(value, file) if name in _PICTURE_FIELDS else value for name, value in case.body.items()
+            name: _with_pictures(value) if name in _PICTURE_FIELDS else value for name, value in case.body.items()
         }
         case.body = _good_fields(fields) if is_meant_well else fields
 
@@ -135,9 +132,9 @@ def _good_fields(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_pictures(value: Any, file: bytes) -> Any:
+def _with_pictures(value: Any) -> Any:
     if isinstance(value, list):
-        return [_with_pictures(item, file) for item in value]
+        return [_with_pictures(item) for item in value]
     if isinstance(value, bytes):
-        return file
+        return _PICTURE
     return EXAMPLE_PICTURE if isinstance(value, str) else value
