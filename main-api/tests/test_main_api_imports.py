@@ -17,7 +17,8 @@ ALLOWED = {
     # stores
     "pymongo", "bson", "gridfs", "dns", "redis", "rq", "croniter", "dateutil", "six",
     # what pymongo and redis-py use where it happens to be
-    "cryptography", "_cffi_backend", "_openssl", "opentelemetry", "snappy", "zstandard", "hiredis",
+    "cryptography", "_cffi_backend", "_openssl", "opentelemetry", "psutil", "snappy", "zstandard",
+    "hiredis",
     # photos, which are checked here
     "numpy", "cv2", "PIL", "pillow_heif", "_pillow_heif", "pybase64", "isal",
 }  # fmt: skip
