@@ -15,9 +15,9 @@ from openai import OpenAI
 from openai_gateway import Listening, listening_gateway
 from photo_zips import PHOTOS, zip_of, zip_of_photos
 
-from enlight.main_api.adapters.openai.files_archive import ArchiveLimits
-from enlight.main_api.adapters.openai.files_records import UploadedFileRecords
-from enlight.main_api.adapters.openai.files_store import UploadedFiles
+from enlight.main_api.adapters.openai.files.archive import ArchiveLimits
+from enlight.main_api.adapters.openai.files.records import UploadedFileRecords
+from enlight.main_api.adapters.openai.files.store import UploadedFiles
 from enlight.main_api.stores import Stores
 
 DAY_S = 24 * 3600

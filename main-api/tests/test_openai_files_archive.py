@@ -15,7 +15,7 @@ import pytest
 from photo_zips import PHOTOS, zip_of
 from training_gateway import photo
 
-from enlight.main_api.adapters.openai.files_archive import (
+from enlight.main_api.adapters.openai.files.archive import (
     MAX_ENTRIES,
     ArchivedPhotos,
     ArchiveLimits,

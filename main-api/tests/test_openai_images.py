@@ -23,7 +23,7 @@ from openai_gateway import Listening, listening_gateway
 from PIL import Image
 from small_models import publish, write_lora
 
-from enlight.main_api.adapters.openai.picture_links import LINK_S, PictureLinks
+from enlight.main_api.adapters.openai.images.picture_links import LINK_S, PictureLinks
 from enlight.main_api.gallery.records import PictureRecords
 
 POCKET = "enlight/pocket"
@@ -395,7 +395,7 @@ def test_a_link_is_good_without_a_key_for_an_hour(running: Listening, monkeypatc
     assert opened_picture(base64.b64encode(answer.content).decode()).size == (SIDE_PX, SIDE_PX)
     # And when the hour is over, it was
     now_s = time.time()
-    monkeypatch.setattr("enlight.main_api.adapters.openai.picture_links.time.time", lambda: now_s + LINK_S + 1)
+    monkeypatch.setattr("enlight.main_api.adapters.openai.images.picture_links.time.time", lambda: now_s + LINK_S + 1)
     over = requests.get(url, timeout=30)
     assert (over.status_code, over.json()["error"]["type"]) == (403, "permission_error")
     monkeypatch.undo()

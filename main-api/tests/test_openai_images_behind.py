@@ -17,7 +17,7 @@ from PIL import Image
 from stand_in_service import Seen, StandIn, error_http, http, json_http
 from waiting import wait_until
 
-from enlight.main_api.adapters.openai.masks import white_where_transparent
+from enlight.main_api.adapters.openai.images.masks import white_where_transparent
 from enlight.servicekit.errors import InvalidField
 
 POCKET = "enlight/pocket"

@@ -28,7 +28,7 @@ from werkzeug.test import TestResponse
 
 from enlight.dreambooth_api.training_jobs import new_job_id
 from enlight.jobkit.jobs import JobSample, sample_key
-from enlight.main_api.adapters.openai.files_records import new_file_id
+from enlight.main_api.adapters.openai.files.records import new_file_id
 from enlight.main_api.gallery.files import PictureFiles
 from enlight.main_api.gallery.gallery import Gallery, NewPicture
 from enlight.main_api.gallery.records import PictureRecords, new_picture_id

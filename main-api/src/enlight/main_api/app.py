@@ -22,14 +22,14 @@ from enlight.main_api.adapters.a1111.upscales import A1111Upscales
 from enlight.main_api.adapters.no_such_route import answer_no_such_route
 from enlight.main_api.adapters.openai.document import MODELS_PREFIX, OPENAI_PREFIXES
 from enlight.main_api.adapters.openai.errors import answer_models_error, no_such_model_body, openai_error_body
-from enlight.main_api.adapters.openai.files_archive import ArchiveLimits
-from enlight.main_api.adapters.openai.files_records import UploadedFileRecords
-from enlight.main_api.adapters.openai.files_routes import UPLOAD_RULE, file_routes
-from enlight.main_api.adapters.openai.files_store import UploadedFiles
-from enlight.main_api.adapters.openai.fine_tuning_routes import fine_tuning_routes
-from enlight.main_api.adapters.openai.images import Images
-from enlight.main_api.adapters.openai.picture_links import PictureLinks
-from enlight.main_api.adapters.openai.routes_images import EDITS_RULE, openai_image_routes
+from enlight.main_api.adapters.openai.files.archive import ArchiveLimits
+from enlight.main_api.adapters.openai.files.records import UploadedFileRecords
+from enlight.main_api.adapters.openai.files.routes import UPLOAD_RULE, file_routes
+from enlight.main_api.adapters.openai.files.store import UploadedFiles
+from enlight.main_api.adapters.openai.fine_tuning.routes import fine_tuning_routes
+from enlight.main_api.adapters.openai.images.images import Images
+from enlight.main_api.adapters.openai.images.picture_links import PictureLinks
+from enlight.main_api.adapters.openai.images.routes import EDITS_RULE, openai_image_routes
 from enlight.main_api.adapters.rembg.errors import rembg_error_body
 from enlight.main_api.adapters.rembg.routes import rembg_routes
 from enlight.main_api.cache.kept_answers import KeptAnswers

@@ -6,7 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from enlight.jobkit.reaper import Reaper
-from enlight.main_api.adapters.openai.files_store import UploadedFiles
+from enlight.main_api.adapters.openai.files.store import UploadedFiles
 from enlight.main_api.background import Repeating
 from enlight.main_api.cache.response_cache import sweep_response_objects
 from enlight.main_api.dependencies import DependencyWatch

@@ -13,15 +13,15 @@ from typing import Any
 from flask import Response, jsonify
 
 from enlight.dreambooth_api.schemas import GenerationBody
-from enlight.main_api.adapters.openai.edit_forms import MASK, EditForm
-from enlight.main_api.adapters.openai.image_parameters import (
+from enlight.main_api.adapters.openai.images.edit_forms import MASK, EditForm
+from enlight.main_api.adapters.openai.images.masks import white_where_transparent
+from enlight.main_api.adapters.openai.images.parameters import (
     DEFAULT_NETWORK,
     MAX_PICTURES,
     EditFields,
     GenerateBody,
 )
-from enlight.main_api.adapters.openai.image_views import ImagesView, ImageView
-from enlight.main_api.adapters.openai.masks import white_where_transparent
+from enlight.main_api.adapters.openai.images.views import ImagesView, ImageView
 from enlight.main_api.gallery.gallery import Gallery, NewPicture
 from enlight.main_api.gallery.generation_stream import made_with
 from enlight.main_api.gallery.records import KeptPicture

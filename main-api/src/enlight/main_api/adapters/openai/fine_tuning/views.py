@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from enlight.jobkit.jobs import Job
-from enlight.main_api.adapters.openai.fine_tuning_body import MethodName
+from enlight.main_api.adapters.openai.fine_tuning.body import MethodName
 from enlight.main_api.trainings.views import reason_of
 from enlight.servicekit.errors import InvalidField
 from enlight.servicekit.http_errors import UNKNOWN_FIELD

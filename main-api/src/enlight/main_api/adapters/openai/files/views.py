@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from enlight.main_api.adapters.openai.files_records import UploadedFile
+from enlight.main_api.adapters.openai.files.records import UploadedFile
 from enlight.servicekit.schemas import Answer
 from enlight.servicekit.text_options import WHOLE_NUMBER
 

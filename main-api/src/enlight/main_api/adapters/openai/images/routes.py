@@ -10,12 +10,12 @@ from flask import Request, Response, request
 from flask_openapi import APIBlueprint, Tag
 from flask_openapi.types import ResponseDict
 
-from enlight.main_api.adapters.openai.edit_forms import MASK, ONE_IMAGE, SEVERAL_IMAGES, read_edit_form
 from enlight.main_api.adapters.openai.errors import answer_openai_error
-from enlight.main_api.adapters.openai.image_parameters import MAX_PICTURES, EditFields, GenerateBody
-from enlight.main_api.adapters.openai.image_views import ImagesView, LinkQuery
-from enlight.main_api.adapters.openai.images import Images
-from enlight.main_api.adapters.openai.picture_links import PictureLinks
+from enlight.main_api.adapters.openai.images.edit_forms import MASK, ONE_IMAGE, SEVERAL_IMAGES, read_edit_form
+from enlight.main_api.adapters.openai.images.images import Images
+from enlight.main_api.adapters.openai.images.parameters import MAX_PICTURES, EditFields, GenerateBody
+from enlight.main_api.adapters.openai.images.picture_links import PictureLinks
+from enlight.main_api.adapters.openai.images.views import ImagesView, LinkQuery
 from enlight.main_api.gallery.gallery import Gallery
 from enlight.main_api.gallery.records import KeptPicture
 from enlight.main_api.gallery.views import PicturePath

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser
 
-from enlight.main_api.adapters.openai.image_parameters import MAX_PICTURES, EditFields
+from enlight.main_api.adapters.openai.images.parameters import MAX_PICTURES, EditFields
 from enlight.servicekit.errors import InvalidField, InvalidRequest, UnsupportedMediaType
 from enlight.servicekit.http_errors import MISSING_FIELD, UNKNOWN_FIELD, invalid_field
 from enlight.servicekit.http_uploads import MULTIPART

@@ -9,10 +9,10 @@ from flask_openapi import APIBlueprint, Tag
 from flask_openapi.types import ResponseDict
 
 from enlight.main_api.adapters.openai.errors import answer_openai_error
-from enlight.main_api.adapters.openai.files_store import UploadedFiles
-from enlight.main_api.adapters.openai.fine_tuning_body import FineTuning, FineTuningBody
-from enlight.main_api.adapters.openai.fine_tuning_events import FineTuningEventPage, event_page
-from enlight.main_api.adapters.openai.fine_tuning_views import (
+from enlight.main_api.adapters.openai.files.store import UploadedFiles
+from enlight.main_api.adapters.openai.fine_tuning.body import FineTuning, FineTuningBody
+from enlight.main_api.adapters.openai.fine_tuning.events import FineTuningEventPage, event_page
+from enlight.main_api.adapters.openai.fine_tuning.views import (
     CheckpointPage,
     CheckpointsQuery,
     FineTuningEventsQuery,

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from enlight.jobkit.database import now_as_kept
-from enlight.main_api.adapters.openai.files_archive import ArchiveLimits, check_photos, photos_of
-from enlight.main_api.adapters.openai.files_records import UploadedFile, UploadedFileRecords, new_file_id
+from enlight.main_api.adapters.openai.files.archive import ArchiveLimits, check_photos, photos_of
+from enlight.main_api.adapters.openai.files.records import UploadedFile, UploadedFileRecords, new_file_id
 from enlight.servicekit.errors import Conflict, QuotaExceeded, ServiceError, StorageUnavailable
 from enlight.servicekit.object_store import CHUNK_BYTES, ObjectStore, remove_folder, untouched_folders
 

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from enlight.dreambooth_api.schemas import BatchSize, ModelId, Seed, TrainingParameters
 from enlight.dreambooth_api.training_presets import RECOMMENDED
 from enlight.main_api.adapters.openai.errors import renamed
-from enlight.main_api.adapters.openai.files_views import FileId
+from enlight.main_api.adapters.openai.files.views import FileId
 from enlight.main_api.trainings.samples import TrainingJobBody
 from enlight.servicekit import strict_json
 from enlight.servicekit.errors import InvalidField, InvalidRequest

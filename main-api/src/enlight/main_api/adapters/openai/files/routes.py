@@ -11,9 +11,9 @@ from flask_openapi.types import ResponseDict
 from werkzeug.datastructures import MultiDict
 
 from enlight.main_api.adapters.openai.errors import answer_openai_error
-from enlight.main_api.adapters.openai.files_archive import FIELD
-from enlight.main_api.adapters.openai.files_store import UploadedFiles
-from enlight.main_api.adapters.openai.files_views import (
+from enlight.main_api.adapters.openai.files.archive import FIELD
+from enlight.main_api.adapters.openai.files.store import UploadedFiles
+from enlight.main_api.adapters.openai.files.views import (
     FORM,
     MAX_KEPT_S,
     PURPOSE,

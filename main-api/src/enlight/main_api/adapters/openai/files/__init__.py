@@ -1,0 +1,1 @@
+"""OpenAI's files: ZIPs of photos for a training."""

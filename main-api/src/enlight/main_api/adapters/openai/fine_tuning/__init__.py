@@ -1,0 +1,1 @@
+"""OpenAI's fine-tuning jobs, which are trainings."""

@@ -1,0 +1,1 @@
+"""OpenAI's images: made, edited, cut out, and linked to."""
