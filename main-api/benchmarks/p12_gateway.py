@@ -5,10 +5,11 @@ with its own body. The requests are interleaved: every round asks each way once.
 forwards, without a look at what passes, shows how much of it is the way through the sockets. The database is
 SecantusDB and the cache the bundled Valkey, unless ``--mongo-url`` and ``--cache-url`` name others. ``--quick``:
 5 rounds, 3 seconds. ``--gateways 2``: the reads go to two gateways side by side, as behind a load balancer. With more
-cores than are to be measured, the client has its own:
+cores than are to be measured, the client has its own, and database and cache have where they are on other machines:
 
     .venv/bin/python main-api/benchmarks/p12_gateway.py --json result.json
     taskset -c 0,1 .venv/bin/python main-api/benchmarks/p12_gateway.py --gateways 2 --client-cores 4-7
+    taskset -c 0,1 .venv/bin/python main-api/benchmarks/p12_gateway.py --gateways 2 --client-cores 4-7 --store-cores 2-3
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="of reads, at each rate")
     parser.add_argument("--gateways", type=int, default=1, help="that the reads are shared out to")
     parser.add_argument("--client-cores", type=_cores, default=set(), help="such as 4-7: of the client of the reads")
+    parser.add_argument("--store-cores", type=_cores, default=set(), help="such as 2-3: of database and cache")
     parser.add_argument("--mongo-url", default="")
     parser.add_argument("--cache-url", default="")
     parser.add_argument("--json", type=Path)
@@ -98,8 +100,9 @@ def main() -> None:
     rounds, seconds = (5, 3.0) if arguments.quick else (arguments.rounds, arguments.seconds)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="enlight-p12-")))
-        mongo_url = arguments.mongo_url or stack.enter_context(mongo_server(folder / "mongo")).url
-        cache_url = arguments.cache_url or stack.enter_context(valkey_server(folder / "valkey")).url
+        with _on_cores(arguments.store_cores):
+            mongo_url = arguments.mongo_url or stack.enter_context(mongo_server(folder / "mongo")).url
+            cache_url = arguments.cache_url or stack.enter_context(valkey_server(folder / "valkey")).url
         echo_url = stack.enter_context(_small_service("echo_service.py")).url
         forwarder = stack.enter_context(_small_service("store_and_forward.py", echo_url.rpartition(":")[2]))
         plain = stack.enter_context(_plain_gateway(folder, echo_url))
@@ -186,6 +189,17 @@ def _cpu_s(gateway: Gateway) -> float:
 def _cores(text: str) -> set[int]:
     first, _, last = text.partition("-")
     return set(range(int(first), int(last or first) + 1))
+
+
+@contextmanager
+def _on_cores(cores: set[int]) -> Iterator[None]:
+    """What is started within it runs on these cores; none: where this program does."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _reads(urls: Sequence[str], mongo_url: str, rate_per_s: int, seconds: float) -> Latencies:
