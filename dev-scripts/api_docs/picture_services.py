@@ -6,6 +6,8 @@ from api_docs.errors import BAD_PICTURE, BUSY, NO_WEIGHTS, UPSCALER_IS_NOT_HERE
 from api_docs.route import Route, Section
 from api_docs.status_route import network, status_answer, status_route
 
+from enlight.servicekit.errors import InvalidField
+
 _ERRORS = (*BAD_PICTURE, *NO_WEIGHTS, *BUSY)
 
 BGREM = Section(
@@ -73,7 +75,8 @@ BGREM = Section(
             """
             requests.get("http://127.0.0.1:4000/api/remove", params={"url": "http://127.0.0.1/robot.png"}).json()
             """,
-            '{"message": "url: is not taken: ...", "error": {"code": "invalid_field"}}',
+            errors=((InvalidField, "always"),),
+            refused=(InvalidField, "always"),
         ),
         Route(
             "GET /v1/models",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from enlight.dreambooth_api import cache_layout
 from enlight.dreambooth_api.cache_disk import CacheDisk, Reservation
 from enlight.dreambooth_api.cache_layout import StoredVersion
 from enlight.dreambooth_api.file_locks import FileLock
@@ -76,8 +77,8 @@ class PinBlindCache(ModelCache):
 
 
 class _UnreservedDisk(CacheDisk):
-    def _reserved_bytes(self) -> int:
-        return 0
+    def used_bytes(self) -> int:
+        return super().used_bytes() - cache_layout.reserved_bytes(self.root)
 
 
 class UnreservedCache(ModelCache):

@@ -22,6 +22,8 @@ DEFAULT_NETWORK = "u2net"
 _SIZE_PATTERN = r"auto|([0-9]{1,4})x([0-9]{1,4})"
 _MIN_SIDE_PX, _MAX_SIDE_PX = 8, 4096
 _NOTHING = "Accepted as OpenAI accepts it; changes nothing here."
+_Identifier = Annotated[str, StringConstraints(max_length=512)]
+"""Of a user of the client's; OpenAI takes 64 characters."""
 
 
 def _size(value: str) -> str:
@@ -69,8 +71,8 @@ class _Parameters(StrictModel):
     complexity: Literal["low", "medium", "high"] | None = Field(None, description=_NOTHING)
     moderation: Literal["low", "auto"] | None = Field(None, description=_NOTHING)
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(None, description=_NOTHING)
-    user: Text | None = Field(None, description=_NOTHING)
-    safety_identifier: Text | None = Field(None, description=_NOTHING)
+    user: _Identifier | None = Field(None, description=_NOTHING)
+    safety_identifier: _Identifier | None = Field(None, description=_NOTHING)
 
     @model_validator(mode="after")
     def _transparent_in_the_file(self) -> Self:
