@@ -1,4 +1,4 @@
-"""A database, a Valkey and clients of it. A module that needs others defines its own."""
+"""A database, a Valkey and clients of it, a gateway. A module that needs others defines its own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from contextlib import closing
 
 import pytest
 from embedded_servers import EmbeddedServer, mongo_server, valkey_server
+from flask_openapi import OpenAPI
+from gateways import gateway
 from redis import Redis
 from redis_servers import StartServer
 
 from enlight.main_api.cache.client import CacheClient
+from enlight.main_api.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +21,13 @@ def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A database server, for the tests of one module."""
     with mongo_server(tmp_path_factory.mktemp("mongo") / "data") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def app(settings: Settings) -> Iterator[OpenAPI]:
+    """A gateway, for a module that has a fixture `settings`."""
+    with gateway(settings) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -92,12 +92,6 @@ def settings(servers: Surroundings) -> Settings:
     return servers.settings(max_pictures=40, gpu_seconds_per_hour=1000)
 
 
-@pytest.fixture(scope="module")
-def app(settings: Settings) -> Iterator[OpenAPI]:
-    with gateway(settings) as running:
-        yield running
-
-
 @dataclass
 class Person:
     """Who sends requests, with a model of a name that others have too."""

@@ -45,12 +45,6 @@ def settings(around: Surroundings) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def app(settings: Settings) -> Iterator[OpenAPI]:
-    with gateway(settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def anna(app: OpenAPI, settings: Settings) -> FlaskClient:
     return client_of(app, make_key(settings, "anna"))
 

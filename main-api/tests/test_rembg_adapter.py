@@ -37,12 +37,6 @@ def settings(servers: Surroundings) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="module")
-def app(settings: Settings) -> Iterator[OpenAPI]:
-    with gateway(settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def url(app: OpenAPI) -> Iterator[str]:
     with quick_services.served(app) as url:
         yield f"{url}/api/remove"
