@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,19 +35,21 @@ def closing_database(mongo: EmbeddedServer, name: str = "usage") -> Iterator[Doc
 
 def used(number: int, **values: Any) -> UsageRecord:
     given = {"tenant": "anna", "method": "POST", "route": "/remove", "status": 200, "seconds": 0.25, "sent_bytes": 1}
-    return UsageRecord(key_id="k", received_bytes=number, request_id=f"r{number}", **{**given, **values})
+    at = datetime.now(UTC)
+    return UsageRecord(key_id="k", received_bytes=number, request_id=f"r{number}", **{"at": at, **given, **values})
 
 
 def requests_in(database: Documents) -> list[int]:
     """The numbers of the requests that the database has a record of."""
     documents = list(database["usage"].find())
-    assert sum(document["requests"] for document in documents) == sum(len(each_of(row)) for row in documents)
-    return sorted(each["received_bytes"] for document in documents for each in each_of(document))
+    numbers = [received_bytes_of(document) for document in documents]
+    assert [document["requests"] for document in documents] == [len(some) for some in numbers]
+    return sorted(number for some in numbers for number in some)
 
 
-def each_of(document: dict[str, Any]) -> list[dict[str, Any]]:
-    each: list[dict[str, Any]] = document.get("each", [document])
-    return each
+def received_bytes_of(document: dict[str, Any]) -> list[int]:
+    received: list[int] = document["each"]["received_bytes"] if "each" in document else [document["received_bytes"]]
+    return received
 
 
 def test_records_are_written_beside_the_requests(database: Documents) -> None:
@@ -70,7 +71,7 @@ def test_what_waits_is_written_at_the_end(database: Documents) -> None:
     assert requests_in(database) == [*range(records)]
 
 
-def test_requests_of_one_kind_are_one_document_with_a_line_for_each(database: Documents) -> None:
+def test_requests_of_one_kind_are_one_document_with_the_values_of_each(database: Documents) -> None:
     recorder = UsageRecorder(database, max_waiting=10)
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
     for number in range(3):
@@ -79,8 +80,25 @@ def test_requests_of_one_kind_are_one_document_with_a_line_for_each(database: Do
     [document] = database["usage"].find()
     assert (document["tenant"], document["route"], document["requests"]) == ("anna", "/remove", 3)
     assert (document["received_bytes"], document["sent_bytes"], document["seconds"]) == (0 + 1 + 2, 3, 0.75)
-    lines = [(each["request_id"], each["received_bytes"], each["at"].minute) for each in document["each"]]
-    assert lines == [("r0", 0, 0), ("r1", 1, 1), ("r2", 2, 2)]
+    assert document["each"] == {
+        "request_id": ["r0", "r1", "r2"],
+        "at": [noon + timedelta(minutes=number) for number in range(3)],
+        "seconds": [0.25] * 3,
+        "received_bytes": [0, 1, 2],
+        "sent_bytes": [1] * 3,
+    }
+
+
+def test_what_comes_while_the_records_are_written_waits_for_the_next_time(database: Documents) -> None:
+    # Given a recorder that gets another record whenever one is written down
+    later = iter(range(1, 1000))
+    recorder = UsageRecorder(database, max_waiting=10, taken=lambda record: recorder.record(used(next(later))))
+    recorder.record(used(0))
+    # When it writes, it comes to an end
+    recorder.write_waiting()
+    assert (requests_in(database), recorder.waiting) == ([0], 1)
+    recorder.write_waiting()
+    assert (requests_in(database), recorder.waiting) == ([0, 1], 1)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +119,7 @@ def test_requests_of_other_kinds_are_documents_of_their_own(database: Documents,
     recorder = UsageRecorder(database, max_waiting=10)
     late = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)
     for number, values in enumerate([{}, other, {}, other]):
-        recorder.record(replace(used(number), **{"at": late, **values}))
+        recorder.record(used(number)._replace(**{"at": late, **values}))
     recorder.write_waiting()
     documents = [document["requests"] for document in database["usage"].find()]
     # What took the GPU's time is looked at one by one: each is alone.

@@ -76,7 +76,7 @@ def test_usage_is_added_up_by_day_and_route(gate: Gateway) -> None:
 
 
 def test_a_document_from_before_it_could_be_of_several_requests_is_one(gate: Gateway) -> None:
-    gate.database["usage"].insert_one({**vars(request_record(NOON)), "_id": "old"})
+    gate.database["usage"].insert_one({**request_record(NOON)._asdict(), "_id": "old"})
     assert shown(gate)["total"]["requests"] == 1
 
 

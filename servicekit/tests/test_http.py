@@ -343,6 +343,7 @@ class TestDocumentation:
             assert path.removeprefix("/") in page.text
             assert "http" not in file.text.replace("`HTTP", "")
         assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+        assert len(page.headers.getlist("Content-Security-Policy")) == 1, "its own instead of the one of all"
         assert "style=" not in page.text
 
     def test_text_never_becomes_markup(self, client: FlaskClient) -> None:

@@ -116,9 +116,12 @@ class Job(NewJob):
         return self.state in FINAL_STATES
 
 
+_NAMES = tuple(field.name for field in dataclasses.fields(Job) if field.name != "id")
+
+
 def job_from_document(document: Mapping[str, Any]) -> Job:
     """The job that a document of the collection ``jobs`` describes; fields unknown here are left out."""
-    values = {field.name: document.get(field.name) for field in dataclasses.fields(Job) if field.name != "id"}
+    values = {name: document.get(name) for name in _NAMES}
     # Records from before there were these fields have used nothing that is known.
     values["gpu_seconds"] = values["gpu_seconds"] or 0.0
     values["counted_gpu_seconds"] = values["counted_gpu_seconds"] or 0.0

@@ -11,26 +11,33 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Self
+from functools import partial
+from json import JSONEncoder
+from typing import TYPE_CHECKING, Any, Self
 
-from flask import Response, g, jsonify, request
+from flask import Flask, Request, Response, jsonify
 from flask.json.provider import DefaultJSONProvider
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 from flask_openapi.models.info import Info
 from flask_openapi.models.tag import Tag
 from flask_openapi.openapi import OpenAPI
 from pydantic import ValidationError
 from werkzeug.datastructures import MultiDict
+from werkzeug.routing import MapAdapter
 
 from enlight.servicekit import strict_json
 from enlight.servicekit.errors import InvalidField, UnsupportedMediaType
-from enlight.servicekit.http_bodies import ServiceRequest, body_too_large
+from enlight.servicekit.http_bodies import ServiceRequest, body_too_large, this_request
 from enlight.servicekit.http_docs import Document, add_documentation
 from enlight.servicekit.http_errors import answer_error, invalid_field
-from enlight.servicekit.logs import current_request_id, log_context
+from enlight.servicekit.logs import log_context
 from enlight.servicekit.metrics import ServiceMetrics
 from enlight.servicekit.process import WorkerState
 from enlight.servicekit.schemas import ErrorBody, LiveBody, ReadyBody, ServiceInfo
 from enlight.servicekit.tracing import TRACE_HEADERS, Span, tracer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +46,13 @@ QUIET_RULES = frozenset({"/live", "/ready", "/metrics", "/v1/status"})
 """Asked every few seconds by machines: not logged at level info."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+)
 """Of every answer that does not say otherwise."""
 
 
@@ -91,6 +98,7 @@ def create_service_app(
     app.openapi_version = "3.1.0"  # nothing newer is used, and more tools read it than 3.2.0
     app.request_class = ServiceRequest
     app.json = ServiceJson(app)
+    app.wsgi_app = _WithHeaders(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way to wrap it
     app.url_map.merge_slashes = False  # one URL per thing, and no redirect built from a Host header
     app.extensions["metrics"] = metrics or ServiceMetrics()
     _add_request_checks(app, authenticate, default_body_limit_bytes, body_limits or {})
@@ -120,21 +128,54 @@ def client_gone(environ: Mapping[str, Any]) -> bool:
     return bool(poll.poll(0))
 
 
+class _NoSessions(SessionInterface):
+    """Flask's cookie, which nobody here uses, is not looked for."""
+
+    _none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:
+        """An empty one that refuses to be changed."""
+        return self._none
+
+
 class _Application(OpenAPI):
+    session_interface = _NoSessions()
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Which routes there are for a request, whatever host it asks: no route depends on it, no URL is made of it."""
+        if request is None:
+            return None
+        return self.url_map.bind("", path_info=request.path, default_method=request.method)
+
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function itself: none here is a coroutine, which Flask looks for at every call of every one."""
         return func
 
 
+class _WithHeaders:
+    """A WSGI application whose answers have `_HEADERS`, but for those that they have of their own."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:  # noqa: ANN401
+            given = {name.lower() for name, _ in headers}
+            return start_response(status, headers + [each for each in _HEADERS if each[0].lower() not in given], *error)
+
+        return self._app(environ, start)
+
+
 class ServiceJson(DefaultJSONProvider):
     """Strict JSON in, and out: NaN is a bug here, not a token."""
 
-    sort_keys = False
     compact = True
+    _to_text = JSONEncoder(allow_nan=False, separators=(",", ":"), default=DefaultJSONProvider.default).encode
+    """Made once; `json.dumps` makes one for each answer."""
 
-    def dumps(self, obj: Any, **kwargs: Any) -> str:  # noqa: ANN401 — any JSON
+    def dumps(self, obj: Any, **kwargs: Any) -> str:  # noqa: ANN401 — any JSON; always in the same form
         """JSON text."""
-        return super().dumps(obj, allow_nan=False, **kwargs)
+        return self._to_text(obj)
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:  # noqa: ANN401 — any JSON
         """The value of a JSON text. Raises InvalidRequest."""
@@ -155,21 +196,21 @@ def _add_request_checks(
 ) -> None:
     @app.before_request
     def check_request() -> None:
-        given_id = request.headers.get("X-Request-ID", "")
-        request_id = given_id if _REQUEST_ID.fullmatch(given_id) else new_request_id()
-        g.request_id = request_id
-        g.started_s = time.monotonic()
-        g.span = _begin_span(request_id)
-        g.entered = ExitStack()
-        g.entered.enter_context(log_context(request_id=request_id))
-        g.entered.enter_context(g.span.active())
+        request = this_request()
+        given_id = request.environ.get("HTTP_X_REQUEST_ID", "")
+        request.request_id = given_id if _REQUEST_ID.fullmatch(given_id) else new_request_id()
+        request.rule = request.url_rule.rule if request.url_rule else None
+        request.started_s = time.monotonic()
+        request.span = _begin_span(request)
+        request.entered = ExitStack()
+        request.entered.enter_context(log_context(request_id=request.request_id))
+        request.entered.enter_context(request.span.active())
         authenticate()
-        rule = request.url_rule.rule if request.url_rule else ""
-        limit_bytes = limits.get(rule, default_limit_bytes)
+        limit_bytes = limits.get(request.rule or "", default_limit_bytes)
         request.max_content_length = limit_bytes
         if request.content_length is not None and request.content_length > limit_bytes:
             raise body_too_large(limit_bytes)
-        encoding = request.headers.get("Content-Encoding", "").strip().lower()
+        encoding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
         if encoding not in ("", "identity"):
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         if request.query_string:
@@ -177,18 +218,17 @@ def _add_request_checks(
 
     @app.teardown_request
     def leave_contexts(error: BaseException | None) -> None:
-        if entered := g.pop("entered", None):
+        if (entered := this_request().entered) is not None:
             entered.close()
 
 
-def _begin_span(request_id: str) -> Span:
-    rule = request.url_rule.rule if request.url_rule else None
-    if rule in QUIET_RULES:
+def _begin_span(request: ServiceRequest) -> Span:
+    if not tracer().keeps or request.rule in QUIET_RULES:
         return Span()
-    known = {"http.request.method": request.method[:20], "enlight.request_id": request_id}
-    if rule is not None:
-        known["http.route"] = rule
-    name = f"{request.method[:20]} {rule or '(no route)'}"
+    known = {"http.request.method": request.method[:20], "enlight.request_id": request.request_id}
+    if request.rule is not None:
+        known["http.route"] = request.rule
+    name = f"{request.method[:20]} {request.rule or '(no route)'}"
     parent = {header: request.headers[header] for header in TRACE_HEADERS if header in request.headers}
     return tracer().begin(name, kind="server", parent=parent, attributes=known)
 
@@ -203,39 +243,38 @@ def _refuse_repeated(query: MultiDict[str, str]) -> None:
 def _add_observation(app: OpenAPI, metrics: ServiceMetrics) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
-        response.headers["X-Request-ID"] = current_request_id()
-        given = {name.lower() for name, _ in response.headers}
-        response.headers.extend([(name, value) for name, value in _HEADERS.items() if name.lower() not in given])
-        rule = request.url_rule.rule if request.url_rule else None
+        request = this_request()
+        response.headers["X-Request-ID"] = request.request_id
+        if response.is_streamed:
+            response.response = _PiecesWithin(request.span, request.request_id, response.response)
+            response.call_on_close(partial(_observe, metrics, request, response))
+        else:
+            _observe(metrics, request, response)
+        return response
+
+
+def _observe(metrics: ServiceMetrics, request: ServiceRequest, response: Response) -> None:
+    """Counts, logs and traces a request at the end of its answer."""
+    duration_s, status = time.monotonic() - request.started_s, response.status_code
+    metrics.observe_request(request.method, request.rule, status, duration_s)
+    level = logging.DEBUG if request.rule in QUIET_RULES else logging.INFO
+    if logger.isEnabledFor(level):
         observed = {
             "method": request.method[:20],
-            "rule": rule or request.path[:200],
-            "status": response.status_code,
+            "rule": request.rule or request.path[:200],
+            "status": status,
             "request_bytes": request.content_length,
-            "request_id": g.request_id,
+            "request_id": request.request_id,
+            "duration_s": round(duration_s, 4),
+            "bytes": response.content_length,
         }
-        if "error_code" in g:
-            observed["error_code"] = g.error_code
-        started_s, span, request_id = g.started_s, g.span, g.request_id
-        method = request.method
-
-        def observe() -> None:
-            duration_s = time.monotonic() - started_s
-            metrics.observe_request(method, rule, response.status_code, duration_s)
-            level = logging.DEBUG if rule in QUIET_RULES else logging.INFO
-            extra = {**observed, "duration_s": round(duration_s, 4), "bytes": response.content_length}
-            with span.active():
-                logger.log(level, "%s %s %d", observed["method"], observed["rule"], response.status_code, extra=extra)
-            span.note({"http.response.status_code": response.status_code})
-            code = observed.get("error_code", str(response.status_code))
-            span.end(str(code) if response.status_code >= 500 else None)
-
-        if response.is_streamed:
-            response.response = _PiecesWithin(span, request_id, response.response)
-            response.call_on_close(observe)
-        else:
-            observe()
-        return response
+        if request.told_error is not None:
+            observed["error_code"] = request.told_error.code
+        with request.span.active():
+            logger.log(level, "%s %s %d", observed["method"], observed["rule"], status, extra=observed)
+    request.span.note({"http.response.status_code": status})
+    code = str(status) if request.told_error is None else request.told_error.code
+    request.span.end(code if status >= 500 else None)
 
 
 class _PiecesWithin:

@@ -6,9 +6,11 @@ import contextlib
 import io
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import IO, Any, cast
 
 from flask import Request
+from flask.globals import request_ctx
 from werkzeug.utils import cached_property
 
 from enlight.servicekit.errors import (
@@ -16,10 +18,12 @@ from enlight.servicekit.errors import (
     ClientGone,
     InvalidField,
     InvalidRequest,
+    ServiceError,
     UnsupportedMediaType,
 )
 from enlight.servicekit.gunicorn_bodies import receive_into
 from enlight.servicekit.strict_json import loads, to_text
+from enlight.servicekit.tracing import Span
 
 READ_BYTES = 1 << 20
 BODY_TIMEOUT_S = 30.0
@@ -134,9 +138,28 @@ class BodyStream(io.RawIOBase):
                 self._client.settimeout(before_s)
 
 
-class ServiceRequest(Request):
-    """A request whose body is read as the contract says, whoever asks for it."""
+def this_request() -> ServiceRequest:
+    """The current request of an application that `create_service_app` made."""
+    return cast(ServiceRequest, request_ctx.request)
 
+
+class ServiceRequest(Request):
+    """A request whose body is read as the contract says, whoever asks for it, and what is known of the request.
+
+    Flask's ``request`` and ``g`` look for the current request each time that they are named; whoever needs several
+    things of it asks for `this_request` once.
+    """
+
+    request_id = ""
+    rule: str | None = None
+    """The route's pattern; None for no route."""
+    started_s = 0.0
+    """By the monotonic clock."""
+    span = Span()
+    entered: ExitStack | None = None
+    """What is left when it is over."""
+    told_error: ServiceError | None = None
+    """What it was refused with."""
     json_body: object = None
 
     @cached_property

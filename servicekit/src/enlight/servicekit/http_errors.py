@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from flask import Response, g, jsonify, request
+from flask import Response, jsonify, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -27,7 +27,7 @@ from enlight.servicekit.errors import (
     UnsupportedMediaType,
     error_body,
 )
-from enlight.servicekit.http_bodies import body_too_large
+from enlight.servicekit.http_bodies import body_too_large, this_request
 from enlight.servicekit.logs import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def answer_error(
     else:
         logger.error("Unforeseen error", exc_info=error)
         known = InternalError(UNFORESEEN)
-    g.error_code, g.error_message = known.code, known.message
+    this_request().told_error = known
     response = jsonify({**more, **shape(known, current_request_id())})
     response.status_code = known.status
     if isinstance(error, HTTPException):

@@ -10,8 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -53,23 +52,20 @@ def current_trace_id() -> str:
     return _trace_id.get()
 
 
-@contextmanager
-def log_context(
-    *, request_id: str | None = None, job_id: str | None = None, trace_id: str | None = None
-) -> Iterator[None]:
+class log_context:  # noqa: N801 -- it is used like a function; as a generator it would cost each request more
     """Within it, every log line of this thread carries the ids; None leaves an id as it is."""
-    request_token = _request_id.set(request_id) if request_id is not None else None
-    job_token = _job_id.set(job_id) if job_id is not None else None
-    trace_token = _trace_id.set(trace_id) if trace_id is not None else None
-    try:
-        yield
-    finally:
-        if trace_token is not None:
-            _trace_id.reset(trace_token)
-        if job_token is not None:
-            _job_id.reset(job_token)
-        if request_token is not None:
-            _request_id.reset(request_token)
+
+    def __init__(
+        self, *, request_id: str | None = None, job_id: str | None = None, trace_id: str | None = None
+    ) -> None:
+        self._ids = ((_request_id, request_id), (_job_id, job_id), (_trace_id, trace_id))
+
+    def __enter__(self) -> None:
+        self._tokens = [(kept, kept.set(given)) for kept, given in self._ids if given is not None]
+
+    def __exit__(self, *error: object) -> None:
+        for kept, token in self._tokens:
+            kept.reset(token)
 
 
 def in_this_context(function: Callable[[], None]) -> Callable[[], None]:

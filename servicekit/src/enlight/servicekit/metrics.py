@@ -58,6 +58,8 @@ class ServiceMetrics:
         self.declared: list[Declared] = []
         self._prefix = prefix
         self._instruments: dict[str, Counter | Histogram] = {}
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        """Of the requests, by method, rule and status: as few as there are series."""
         ProcessCollector(registry=self.registry)
         if http:
             self._requests = self.counter("http_requests_total", "Requests answered.", ["method", "rule", "status"])
@@ -113,8 +115,12 @@ class ServiceMetrics:
     def observe_request(self, method: str, rule: str | None, status: int, duration_s: float) -> None:
         """One answered request; ``rule`` is the route's pattern, None for no route."""
         method = method if method in _METHODS else "other"
-        self._requests.labels(method, rule or UNMATCHED, str(status)).inc()
-        self._durations_s.labels(method, rule or UNMATCHED).observe(duration_s)
+        request = method, rule or UNMATCHED, status
+        if (series := self._series.get(request)) is None:
+            requests = self._requests.labels(method, request[1], str(status))
+            series = self._series[request] = requests, self._durations_s.labels(method, request[1])
+        series[0].inc()
+        series[1].observe(duration_s)
 
     def text(self) -> bytes:
         """The exposition, in ``content_type``."""

@@ -44,6 +44,8 @@ class OpenTelemetryTracer(Tracer):
         service: Whose they are.
     """
 
+    keeps = True
+
     def __init__(self, service: str) -> None:
         _warn_seldom()
         # Not at exit: the provider would wait there for a receiver that hangs.

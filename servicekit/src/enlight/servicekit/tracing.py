@@ -58,6 +58,9 @@ class Span:
 class Tracer:
     """Makes spans; this one makes none."""
 
+    keeps = False
+    """Whether spans are kept: what only they need is not made without."""
+
     def begin(
         self,
         name: str,

@@ -37,7 +37,10 @@ def tenant_limits(*, requests_per_minute: int, gpu_seconds_per_hour: int) -> dic
 
 
 def install(app: Flask, limiter: RateLimiter) -> None:
-    """Limits every route that needs a key; to be called after authentication and usage were installed."""
+    """Limits every route that needs a key, if there is a limit; to be called after authentication and usage were
+    installed."""
+    if not limiter.limits_any:
+        return
 
     @app.before_request
     def take() -> None:

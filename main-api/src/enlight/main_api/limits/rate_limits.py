@@ -70,6 +70,11 @@ class RateLimiter:
         self._limits = dict(limits)
         self._local = _LocalCounts()
 
+    @property
+    def limits_any(self) -> bool:
+        """Whether anything has a limit."""
+        return bool(self._limits)
+
     def take(self, tenant: str, what: str, amount: float = 1) -> None:
         """Counts ``amount``, if it fits. 0 counts nothing and only asks whether there is any room.
 

@@ -1,8 +1,8 @@
 """A record of each request, collection ``usage``, written beside the requests.
 
 A record never delays or fails a request. What cannot be written waits, up to a bound; beyond it records are dropped,
-and counted. Requests of the same kind that came together are one document, with a line for each: a busy gateway would
-else be busiest with writing down what it did.
+and counted. Requests of the same kind that came together are one document, which has what they differ in by columns: a
+busy gateway would else be busiest with writing down what it did.
 
 A record of an error has what the client was told, its code and message.
 """
@@ -15,18 +15,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import ObjectId
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 from pymongo.errors import BulkWriteError
 
 from enlight.jobkit.database import DUPLICATE_KEY, Documents, database_errors
 from enlight.main_api.background import Repeating
 from enlight.main_api.keys.tenants import Caller
 from enlight.servicekit.errors import DatabaseUnavailable
+from enlight.servicekit.http_bodies import ServiceRequest, this_request
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +54,7 @@ MAX_ERROR_BYTES = 64 * 1024
 """A longer answer is not looked into for its code and message."""
 
 
-@dataclass(frozen=True)
-class UsageRecord:
+class UsageRecord(NamedTuple):
     """What one request used."""
 
     tenant: str
@@ -67,6 +67,7 @@ class UsageRecord:
     """To the end of the answer."""
     received_bytes: int
     sent_bytes: int
+    at: datetime
     gpu_seconds: float = 0.0
     """As the service behind says; 0 for an answer from the cache."""
     model: str | None = None
@@ -79,7 +80,6 @@ class UsageRecord:
     began_s: float | None = None
     """Of a stream of events: to its beginning, which is what its client waits for."""
     request_id: str = ""
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass
@@ -152,12 +152,15 @@ class UsageRecorder:
                 self._dropped += 1
 
     def write_waiting(self) -> None:
-        """Writes all that waits; after each write others have the database for as long as it took.
+        """Writes what waits now; after each write others have the database for as long as it took.
+
+        What comes meanwhile waits for the next time, or there would always be a little to write.
 
         Raises: DatabaseUnavailable; what was not written waits on.
         """
         with self._writing:
-            while self._unwritten or self._waiting:
+            left = self._count
+            while left > 0 and (self._unwritten or self._waiting):
                 if not self._unwritten:
                     self._put_together()
                 batch = [self._unwritten[index] for index in range(min(DOCUMENTS_AT_ONCE, len(self._unwritten)))]
@@ -165,8 +168,10 @@ class UsageRecorder:
                 self._write(batch)
                 for _ in batch:
                     self._unwritten.popleft()
+                written = sum(document["requests"] for document in batch)
+                left -= written
                 with self._lock:
-                    self._count -= sum(document["requests"] for document in batch)
+                    self._count -= written
                 if self._count < HURRY_FROM:
                     self._stopping.wait(time.monotonic() - began_s)
 
@@ -187,11 +192,14 @@ class UsageRecorder:
 
 
 def _documents(records: Iterable[UsageRecord]) -> list[dict[str, Any]]:
-    """The records as the database has them: those of one kind and day that took no GPU are one document."""
+    """The records as the database has them: those of one kind and day that took no GPU are one document.
+
+    What they differ in it has by columns: a database is as busy with a line as with a small document.
+    """
     documents: list[dict[str, Any]] = []
     of_kind: dict[tuple[object, ...], dict[str, Any]] = {}
     for record in records:
-        values = {name: value for name, value in vars(record).items() if name not in _NOT_KEPT}
+        values = {name: value for name, value in record._asdict().items() if name not in _NOT_KEPT}
         values = {name: value for name, value in values.items() if value is not None or name not in _OF_SOME}
         kind = (record.at.date(), *(each for each in values.items() if each[0] not in _OF_EACH))
         document = None if record.gpu_seconds else of_kind.get(kind)
@@ -206,9 +214,9 @@ def _documents(records: Iterable[UsageRecord]) -> list[dict[str, Any]]:
 
 
 def _add(document: dict[str, Any], values: dict[str, Any]) -> None:
-    if "each" not in document:
-        document["each"] = [{name: document[name] for name in _OF_EACH}]
-    document["each"].append({name: values[name] for name in _OF_EACH})
+    each = document.setdefault("each", {name: [document[name]] for name in _OF_EACH})
+    for name in _OF_EACH:
+        each[name].append(values[name])
     document["requests"] += 1
     for name in _ADDED_UP:
         document[name] += values[name]
@@ -226,22 +234,20 @@ def install(app: Flask, recorder: UsageRecorder) -> None:
         caller: Caller | None = g.get("caller")
         if caller is None:
             return response
-        notes, started_s, request_id = usage_notes(), g.started_s, g.request_id
-        method, rule = request.method[:20], request.url_rule.rule if request.url_rule else ""
-        received_bytes = request.content_length or 0
-        code, message = _told_error(response)
-        began_s = round(time.monotonic() - started_s, 4) if response.mimetype == "text/event-stream" else None
+        request, notes = this_request(), usage_notes()
+        code, message = _told_error(request, response)
+        began_s = _seconds_of(request) if response.mimetype == "text/event-stream" else None
 
         def record() -> None:
             recorder.record(
                 UsageRecord(
                     tenant=caller.tenant,
                     key_id=caller.key_id,
-                    method=method,
-                    route=rule,
+                    method=request.method[:20],
+                    route=request.rule or "",
                     status=response.status_code,
-                    seconds=round(time.monotonic() - started_s, 4),
-                    received_bytes=received_bytes,
+                    seconds=_seconds_of(request),
+                    received_bytes=request.content_length or 0,
                     sent_bytes=response.content_length or 0,
                     gpu_seconds=notes.gpu_seconds,
                     model=notes.model,
@@ -249,7 +255,8 @@ def install(app: Flask, recorder: UsageRecorder) -> None:
                     code=code,
                     message=message,
                     began_s=began_s,
-                    request_id=request_id,
+                    request_id=request.request_id,
+                    at=datetime.now(UTC),
                 )
             )
 
@@ -260,10 +267,14 @@ def install(app: Flask, recorder: UsageRecorder) -> None:
         return response
 
 
-def _told_error(response: Response) -> tuple[str | None, str | None]:
+def _seconds_of(request: ServiceRequest) -> float:
+    return round(time.monotonic() - request.started_s, 4)
+
+
+def _told_error(request: ServiceRequest, response: Response) -> tuple[str | None, str | None]:
     """Code and message of an error, also of one that a service behind gave."""
-    if "error_code" in g:
-        return str(g.error_code)[:MAX_MESSAGE_CHARS], str(g.error_message)[:MAX_MESSAGE_CHARS]
+    if (told := request.told_error) is not None:
+        return told.code[:MAX_MESSAGE_CHARS], told.message[:MAX_MESSAGE_CHARS]
     if response.status_code < 400 or response.is_streamed or (response.content_length or 0) > MAX_ERROR_BYTES:
         return None, None
     try:
