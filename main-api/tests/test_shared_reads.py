@@ -145,6 +145,46 @@ def test_a_bug_fails_those_who_shared_the_question_and_no_others() -> None:
         assert third.result(WAIT_S) == 1
 
 
+def test_reads_of_one_thread_share_a_question_that_begins_with_the_first() -> None:
+    database = Database()
+    reads = SharedReads(database.find_many)
+    database.may_answer.release(3)
+    with reads.together(["a", "b", "x"]):
+        assert database.asked == [], "it may be that nobody may read"
+        database.values["a"] = 10
+        assert [reads.find("b"), reads.find("a"), reads.find("x")] == [2, 10, None]
+        assert reads.find("c") == 3, "nobody said that it would be read"
+    database.values["a"] = 11
+    assert reads.find("a") == 11, "what was read together is not kept"
+    assert [sorted(ids) for ids in database.asked] == [["a", "b", "x"], ["c"], ["a"]]
+
+
+def test_reads_of_one_thread_are_no_other_thread_s() -> None:
+    database = Database()
+    reads = SharedReads(database.find_many)
+    database.may_answer.release(2)
+    with ThreadPoolExecutor(1) as pool, reads.together(["a", "b"]):
+        assert reads.find("a") == 1
+        database.values["b"] = 20
+        assert pool.submit(reads.find, "b").result(WAIT_S) == 20
+        assert reads.find("b") == 2
+
+
+def test_a_thread_that_reads_together_waits_once_for_a_database_that_is_away() -> None:
+    database = Database()
+    database.error = DatabaseUnavailable("away")
+    reads = SharedReads(database.find_many)
+    database.may_answer.release()
+    errors = []
+    with reads.together(["a", "b"]):
+        for name in ("a", "b"):
+            with pytest.raises(DatabaseUnavailable) as failed:
+                reads.find(name)
+            errors.append(failed.value)
+    assert errors[0] is not errors[1]
+    assert len(database.asked) == 1
+
+
 @pytest.mark.parametrize("readers", [32])
 def test_many_readers_get_each_their_own(readers: int) -> None:
     values = {f"record-{number}": number for number in range(readers)}

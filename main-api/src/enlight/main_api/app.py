@@ -78,6 +78,8 @@ from enlight.main_api.workers.routes import worker_routes
 from enlight.main_api.workers.training_workers import TrainingWorkers
 from enlight.main_api.workers.workers_service import WorkersService
 from enlight.servicekit.freed_memory import keep_freed_memory
+from enlight.servicekit.gunicorn_quick_reads import EXTENSION as QUICK_READS
+from enlight.servicekit.gunicorn_quick_reads import QuickRead
 from enlight.servicekit.http import create_service_app
 from enlight.servicekit.logs import configure_logging
 from enlight.servicekit.metrics import ServiceMetrics
@@ -261,6 +263,7 @@ def create_app(settings: Settings | None = None, *, start: bool = True) -> OpenA
     )
     gateway.add_metrics(metrics)
     app.extensions["enlight"] = gateway
+    app.extensions[QUICK_READS] = QuickRead(r"/v1/trainings/([\w.-]{1,100})", trainings.reads_together)
     if start:
         gateway.start()
     return app

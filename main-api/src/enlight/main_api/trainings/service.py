@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -162,6 +163,12 @@ class TrainingService:
         if job is None or job.tenant != tenant:
             raise NotFound(f"There is no training {job_id[:100]!r}.")
         return job
+
+    @contextmanager
+    def reads_together(self, job_ids: Sequence[str]) -> Iterator[None]:
+        """Within it, this thread's looks at these trainings share their questions to the database."""
+        with self._reads.together(job_ids), self._positions.together(job_ids):
+            yield
 
     def view(self, job: Job) -> dict[str, Any]:
         """``job`` as a caller sees it."""

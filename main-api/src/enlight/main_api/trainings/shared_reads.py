@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from enlight.servicekit.errors import ServiceError, error_from_wire, error_to_wire
@@ -36,6 +37,7 @@ class SharedReads(Generic[Record]):
         self._asking = threading.Lock()
         self._gathering: _Round[Record] | None = None
         self._pauses_until_s = 0.0
+        self._of_this_thread = threading.local()
 
     def find(self, record_id: str) -> Record | None:
         """The record; None when there is none.
@@ -43,6 +45,27 @@ class SharedReads(Generic[Record]):
         Raises: what ``find_many`` raises. An error of its own kind, such as DatabaseUnavailable, reaches also those who
             came while it failed: their own question would only have waited as long again.
         """
+        own: _Round[Record] | None = getattr(self._of_this_thread, "round", None)
+        if own is not None and record_id in own.ids:
+            joined = own
+            if not own.settled.is_set():
+                self._ask(own)
+        else:
+            joined = self._join(record_id)
+        if joined.error is not None:
+            raise error_from_wire(error_to_wire(joined.error))  # one of its own: a trace belongs to one thread
+        return joined.records.get(record_id)
+
+    @contextmanager
+    def together(self, record_ids: Iterable[str]) -> Iterator[None]:
+        """Within it, this thread's reads of these records share one question, asked when the first of them comes."""
+        self._of_this_thread.round = _Round(record_ids)
+        try:
+            yield
+        finally:
+            self._of_this_thread.round = None
+
+    def _join(self, record_id: str) -> _Round[Record]:
         with self._lock:
             joined = self._gathering
             leads = joined is None
@@ -57,15 +80,14 @@ class SharedReads(Generic[Record]):
                 if joined.readers > 1:
                     self._pauses_until_s = time.monotonic() + self._pause_s
         joined.settled.wait()
-        if joined.error is not None:
-            raise error_from_wire(error_to_wire(joined.error))  # one of its own: a trace belongs to one thread
-        return joined.records.get(record_id)
+        return joined
 
     def _ask(self, joined: _Round[Record]) -> None:
         with self._lock:
             if joined.settled.is_set():  # by the failure of the question before
                 return
-            self._gathering = None  # whoever comes from now on belongs to the next one
+            if self._gathering is joined:
+                self._gathering = None  # whoever comes from now on belongs to the next one
         try:
             joined.records = self._find_many(sorted(joined.ids))
         except ServiceError as error:
@@ -86,8 +108,8 @@ class SharedReads(Generic[Record]):
 class _Round(Generic[Record]):
     """Those who share one question."""
 
-    def __init__(self) -> None:
-        self.ids: set[str] = set()
+    def __init__(self, ids: Iterable[str] = ()) -> None:
+        self.ids = set(ids)
         self.readers = 0
         self.records: Mapping[str, Record] = {}
         self.error: BaseException | None = None
