@@ -84,7 +84,7 @@ def test_a_node_that_hangs_costs_one_budget_and_only_its_own_keys(cluster: Clust
         # When every key is asked for, then the others' are there, and the time is that of one failure
         began_s = time.monotonic()
         found = [key for key in KEYS if client.get(key) is not None]
-        assert time.monotonic() - began_s < 0.45
+        assert time.monotonic() - began_s < 0.5, "two failures would take as long"
         assert set(found) == {*keys_of(0), *keys_of(2)}
         assert client.is_away()
         assert client.is_away(keys_of(1)[0])
