@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from gateways import MODELS_FOLDER, Surroundings, make_key, surroundings
+from gateways import MODELS_FOLDER, Surroundings, gateway_under_gunicorn, make_key, surroundings
 from stand_in_service import Seen, http, json_http
 from waiting import wait_until
 
@@ -33,23 +33,7 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
 def running(around: Surroundings) -> Iterator[tuple[LocalService, str]]:
     """The gateway, and a key for it."""
     settings = around.settings()
-    given = {
-        "DATA_FOLDER": str(settings.data_folder),
-        "MODELS_FOLDER": str(MODELS_FOLDER),
-        "DEFAULT_BASE_MODEL": "enlight/pocket",
-        "MONGO_URL": settings.mongo_url,
-        "MONGO_DATABASE": settings.mongo_database,
-        "QUEUE_URL": settings.queue_url,
-        "CACHE_URLS": json.dumps(settings.cache_urls),
-        "BGREM_URLS": json.dumps(settings.bgrem_urls),
-    }
-    service = LocalService(
-        "enlight.main_api.app:create_app()",
-        gunicorn_config=CONFIG,
-        env_prefix="MAIN_API_",
-        settings=given,
-        log=around.folder / "gateway.log",
-    )
+    service = gateway_under_gunicorn(settings, around.folder / "gateway.log")
     with service:
         yield service, make_key(settings, "anna")
 

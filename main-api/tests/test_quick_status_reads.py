@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,13 +12,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateways import MODELS_FOLDER, Surroundings, make_key, surroundings
+from gateways import Surroundings, gateway_under_gunicorn, make_key, surroundings
 from waiting import wait_until
 
 from enlight.jobkit.database import open_database
 from enlight.jobkit.job_store import JobStore
 from enlight.jobkit.jobs import NewJob
-from enlight.servicekit.local_service import LocalService
 
 CONFIG = Path(__file__).resolve().parents[1] / "gunicorn.conf.py"
 MONGO_TIMEOUT_S = 2.0
@@ -48,25 +46,9 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
 
 @pytest.fixture(scope="module")
 def running(around: Surroundings) -> Iterator[Running]:
-    settings = around.settings()
-    given = {
-        "DATA_FOLDER": str(settings.data_folder),
-        "MODELS_FOLDER": str(MODELS_FOLDER),
-        "DEFAULT_BASE_MODEL": "enlight/pocket",
-        "MONGO_URL": settings.mongo_url,
-        "MONGO_DATABASE": settings.mongo_database,
-        "MONGO_TIMEOUT_S": str(MONGO_TIMEOUT_S),
-        "QUEUE_URL": settings.queue_url,
-        "CACHE_URLS": json.dumps(settings.cache_urls),
-    }
+    settings = around.settings(mongo_timeout_s=MONGO_TIMEOUT_S)
     database = open_database(settings.mongo_url, settings.mongo_database, timeout_s=5)
-    service = LocalService(
-        "enlight.main_api.app:create_app()",
-        gunicorn_config=CONFIG,
-        env_prefix="MAIN_API_",
-        settings=given,
-        log=around.folder / "gateway.log",
-    )
+    service = gateway_under_gunicorn(settings, around.folder / "gateway.log")
     with service:
         store = JobStore(database, lease_s=3600)
         trainings = {tenant: [start(store, tenant) for _ in range(4)] for tenant in ("anna", "berta")}

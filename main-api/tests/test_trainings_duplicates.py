@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from gateways import MODELS_FOLDER, Surroundings, make_key, opened, surroundings
+from gateways import Surroundings, gateway_under_gunicorn, make_key, opened, surroundings
 from training_gateway import training_body
 from waiting import wait_until
 
@@ -38,22 +37,7 @@ def settings(around: Surroundings) -> Settings:
 @pytest.fixture
 def service(around: Surroundings, settings: Settings) -> Iterator[LocalService]:
     """The whole gateway under gunicorn."""
-    given = {
-        "DATA_FOLDER": str(settings.data_folder),
-        "MODELS_FOLDER": str(MODELS_FOLDER),
-        "DEFAULT_BASE_MODEL": "enlight/pocket",
-        "MONGO_URL": settings.mongo_url,
-        "MONGO_DATABASE": settings.mongo_database,
-        "QUEUE_URL": settings.queue_url,
-        "CACHE_URLS": json.dumps(settings.cache_urls),
-    }
-    with LocalService(
-        "enlight.main_api.app:create_app()",
-        gunicorn_config=CONFIG,
-        env_prefix="MAIN_API_",
-        settings=given,
-        log=around.folder / "gateway.log",
-    ) as running:
+    with gateway_under_gunicorn(settings, around.folder / "gateway.log") as running:
         yield running
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +14,7 @@ from typing import Any
 
 import pytest
 from answers import assert_error
+from gunicorn_servers import gunicorn_server
 from training_gateway import TENANT_HEADER, Connections, Gateway, OpenGateway, train_body, training_body
 from waiting import wait_until
 from werkzeug.test import TestResponse
@@ -232,33 +230,19 @@ def test_the_digest_tells_every_difference() -> None:
 @pytest.fixture
 def port(connections: Connections) -> Iterator[int]:
     """A gateway under a real gunicorn."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
     named = {
         "MONGO_URL": connections.mongo_url,
         "QUEUE_URL": connections.queue_url,
         "DATABASE": connections.database,
         "FOLDER": str(connections.folder),
     }
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "4", "--no-control-socket"),
-            *("--bind", f"127.0.0.1:{port}", "--pythonpath", ",".join(sys.path), "training_service_app:gunicorn_app()"),
-        ],
-        env={**os.environ, **{f"TRAINING_TEST_{name}": value for name, value in named.items()}},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert wait_until(lambda: _listening(port), 30.0)
-        yield port
-    finally:
-        server.terminate()
-        try:
-            server.wait(15.0)
-        finally:
-            server.kill()
-            server.wait()
+    with gunicorn_server(
+        "training_service_app:gunicorn_app()",
+        *("--worker-class", "gthread", "--threads", "4"),
+        python_path=",".join(sys.path),
+        environment={f"TRAINING_TEST_{name}": value for name, value in named.items()},
+    ) as server:
+        yield server.port
 
 
 def test_a_client_that_hangs_up_does_not_end_its_training(gate: Gateway, port: int) -> None:
@@ -278,8 +262,3 @@ def test_a_client_that_hangs_up_does_not_end_its_training(gate: Gateway, port: i
     for each in clients:
         assert json.loads(each.getresponse().read())["state"] == "succeeded"
         each.close()
-
-
-def _listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

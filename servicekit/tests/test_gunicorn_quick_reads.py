@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
+from gunicorn_servers import GunicornServer, gunicorn_server
 from waiting import wait_until
 
-from enlight.servicekit.local_process import free_port
-
-SUPPORT = Path(__file__).parent / "support"
 TIMEOUT_S = 20.0
 QUICK = "quick-reads"
 """The thread's name."""
@@ -64,14 +59,13 @@ class Client:
 class Server:
     """A gunicorn, and its clients."""
 
-    def __init__(self, port: int, process: subprocess.Popen[bytes], stack: ExitStack) -> None:
-        self.port = port
-        self.process = process
+    def __init__(self, running: GunicornServer, stack: ExitStack) -> None:
+        self.running = running
         self._stack = stack
 
     def client(self) -> Client:
         """One that asks for the first time."""
-        client = Client(self.port)
+        client = Client(self.running.port)
         self._stack.callback(client.close)
         return client
 
@@ -84,29 +78,9 @@ class Server:
 
 @contextmanager
 def serving(worker: str) -> Iterator[Server]:
-    port = free_port()
-    command = [
-        *(sys.executable, "-m", "gunicorn", "--worker-class", worker, "--no-control-socket", "--threads", "8"),
-        *("--keep-alive", "65", "--graceful-timeout", "60", "--bind", f"127.0.0.1:{port}"),
-        *("--pythonpath", str(SUPPORT), "quick_reads_app:app"),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        assert wait_until(lambda: is_listening(port), TIMEOUT_S)
-        with ExitStack() as stack:
-            yield Server(port, process, stack)
-    finally:
-        process.terminate()
-        try:
-            process.wait(TIMEOUT_S)
-        finally:
-            process.kill()
-            process.wait()
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    arguments = ["--threads", "8", "--keep-alive", "65", "--graceful-timeout", "60"]
+    with gunicorn_server("quick_reads_app:app", "--worker-class", worker, *arguments) as running, ExitStack() as stack:
+        yield Server(running, stack)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +93,7 @@ def running() -> Iterator[Server]:
 def server(running: Server) -> Iterator[Server]:
     """The module's server, without the clients of the test before."""
     with ExitStack() as stack:
-        yield Server(running.port, running.process, stack)
+        yield Server(running.running, stack)
 
 
 def test_from_the_second_read_on_a_connection_one_thread_answers(server: Server) -> None:
@@ -241,8 +215,8 @@ def test_a_connection_that_is_quiet_goes_back_and_is_still_good() -> None:
 def test_a_server_that_stops_does_not_wait_for_its_readers() -> None:
     with serving("enlight.servicekit.gunicorn_worker.StayingWorker") as server:
         readers = [server.reader() for _ in range(3)]
-        server.process.terminate()
+        server.running.process.terminate()
         # gunicorn keeps a connection open for two seconds, for a request that may be on its way.
-        server.process.wait(TIMEOUT_S)
+        server.running.process.wait(TIMEOUT_S)
         for reader in readers:
             assert reader.socket.recv(100) == b""

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import http.client
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import pytest
+from gunicorn_servers import gunicorn_server
 from staying_app import THREADS, MinuteLongWorker
-from waiting import wait_until
 
-from enlight.servicekit.local_process import free_port
-
-SUPPORT = Path(__file__).parent / "support"
 TIMEOUT_S = 20.0
 """Of each answer: less than a thread stays."""
 
@@ -25,31 +19,12 @@ TIMEOUT_S = 20.0
 @pytest.fixture
 def port() -> Iterator[int]:
     """A gunicorn with few threads, all of which are there and wait for work."""
-    port = free_port()
-    command = [
-        *(sys.executable, "-m", "gunicorn", "--worker-class", "staying_app.MinuteLongWorker", "--no-control-socket"),
-        *("--threads", str(THREADS), "--keep-alive", "65", "--graceful-timeout", "1", "--bind", f"127.0.0.1:{port}"),
-        *("--pythonpath", str(SUPPORT), "staying_app:app"),
-    ]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        assert wait_until(lambda: is_listening(port), TIMEOUT_S)
+    arguments = ["--threads", str(THREADS), "--keep-alive", "65", "--graceful-timeout", "1"]
+    with gunicorn_server("staying_app:app", "--worker-class", "staying_app.MinuteLongWorker", *arguments) as server:
         with ThreadPoolExecutor(THREADS) as clients:
-            names = {*clients.map(lambda _: ask_once(port, "/together"), range(THREADS))}
+            names = {*clients.map(lambda _: ask_once(server.port, "/together"), range(THREADS))}
         assert len(names) == THREADS
-        yield port
-    finally:
-        server.terminate()
-        try:
-            server.wait(TIMEOUT_S)
-        finally:
-            server.kill()
-            server.wait()
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        yield server.port
 
 
 def connect(port: int) -> http.client.HTTPConnection:

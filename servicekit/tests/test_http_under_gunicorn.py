@@ -5,14 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from example_service import LARGE_BYTES, SMALL_BYTES
+from gunicorn_servers import gunicorn_server
 from waiting import wait_until
 
 SUPPORT = Path(__file__).parent / "support"
@@ -21,31 +20,8 @@ SUPPORT = Path(__file__).parent / "support"
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A gunicorn as the services run it: one process, threads."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "4", "--no-control-socket"),
-            *("--bind", f"127.0.0.1:{port}", "--pythonpath", str(SUPPORT), "example_service:gunicorn_app()"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert wait_until(lambda: is_listening(port), 20.0)
-        yield port
-    finally:
-        server.terminate()
-        try:
-            server.wait(10.0)
-        finally:
-            server.kill()
-            server.wait()
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with gunicorn_server("example_service:gunicorn_app()", "--worker-class", "gthread", "--threads", "4") as server:
+        yield server.port
 
 
 def exchange(port: int, request: bytes) -> tuple[int, dict[str, object]]:

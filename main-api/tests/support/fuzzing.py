@@ -16,7 +16,7 @@ import quick_services
 from described_requests import FILE
 from embedded_servers import mongo_server, valkey_server
 from flask_openapi import OpenAPI
-from gateways import MODELS_FOLDER, opened
+from gateways import MODELS_FOLDER, gateway_under_gunicorn, opened
 from quick_worker import quick_worker
 
 from enlight.main_api.settings import Settings
@@ -97,13 +97,7 @@ def running_target(folder: Path, *, real_bgrem: bool) -> Iterator[Target]:
         stack.enter_context(quick_worker(stores, folder / "trained"))
         record, key = stores.keys.create("fuzzing", "admin")
         log = folder / "gateway.log"
-        gateway = LocalService(
-            "enlight.main_api.app:create_app()",
-            gunicorn_config=ROOT / "main-api" / "gunicorn.conf.py",
-            env_prefix="MAIN_API_",
-            settings=_variables(settings),
-            log=log,
-        )
+        gateway = gateway_under_gunicorn(settings, log)
         yield Target(stack.enter_context(gateway).url, record.id, key.text, log)
 
 
@@ -166,9 +160,3 @@ def _real_bgrem(stack: ExitStack, folder: Path) -> str:
         log=folder / "bgrem.log",
     )
     return stack.enter_context(bgrem).url
-
-
-def _variables(settings: Settings) -> dict[str, str]:
-    """The settings that are not the default, as the environment has them."""
-    values = json.loads(settings.model_dump_json(exclude_unset=True))
-    return {name.upper(): value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}

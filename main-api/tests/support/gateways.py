@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,10 @@ from enlight.main_api.gateway import Gateway
 from enlight.main_api.keys.tenants import Scope
 from enlight.main_api.settings import Settings
 from enlight.main_api.stores import Stores, open_stores
+from enlight.servicekit.local_service import LocalService
 
-MODELS_FOLDER = Path(__file__).resolve().parents[3] / "models"
+ROOT = Path(__file__).resolve().parents[3]
+MODELS_FOLDER = ROOT / "models"
 
 
 @dataclass
@@ -60,6 +63,19 @@ def surroundings(folder: Path) -> Iterator[Surroundings]:
         names = ("dreambooth", "bgrem", "upsampler", "realesrgan")
         behind = {name: stack.enter_context(stand_in_service()) for name in names}
         yield Surroundings(folder, mongo, valkey, behind)
+
+
+def gateway_under_gunicorn(settings: Settings, log: Path) -> LocalService:
+    """The gateway as it is run, with the settings that are not the default."""
+    values = json.loads(settings.model_dump_json(exclude_unset=True))
+    variables = {name.upper(): value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return LocalService(
+        "enlight.main_api.app:create_app()",
+        gunicorn_config=ROOT / "main-api" / "gunicorn.conf.py",
+        env_prefix="MAIN_API_",
+        settings=variables,
+        log=log,
+    )
 
 
 @contextmanager

@@ -26,7 +26,8 @@ class SharedReads(Generic[Record]):
     """Records by id.
 
     Args:
-        find_many: The records with these ids, as far as there are any. One call at a time.
+        find_many: The records with these ids, as far as there are any. One call at a time, and one of each thread that
+            reads `together`.
         pause_s: After a question that was shared.
     """
 
